@@ -1,0 +1,273 @@
+"""The one client of a kernel: requests out, events in, over connections that are kept alive.
+
+The promise: the key goes to the configured host and nowhere else, never over plain http except to this machine, and
+never into a message, a repr or a log.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import time
+from collections.abc import Callable, Generator, Iterable
+from decimal import Decimal
+from typing import TypeVar
+
+import httpx
+
+from kimi_magics.client.retry import RetryPolicy
+from kimi_magics.client.sse import SseDecoder
+from kimi_magics.client.translate import Situation, translate_fault, translate_response, translate_wire
+from kimi_magics.core.events import Event, Started, TextDelta, ThinkingDelta, Waiting
+from kimi_magics.core.models import Catalog, Model
+from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.wire import (
+    DONE,
+    WireError,
+    encode,
+    estimate_body,
+    read_balance,
+    read_chunk,
+    read_completion,
+    read_count,
+    read_models,
+    request_body,
+)
+from kimi_magics.errors import CallError, ConfigError, MissingKeyError, RequestTooLargeError
+
+_Result = TypeVar("_Result")
+
+# Request bodies are limited to 100 MB (kimi_api.md section 3).
+MAX_BODY_BYTES = 100_000_000
+_CONNECT_SECONDS = 10.0
+#: Questions beside the call itself: the user waits for a figure, and there is a way without it.
+_LOOK_UP = RetryPolicy(tries=2, patience_seconds=3.0)
+
+
+class _Bearer(httpx.Auth):
+    """Puts the key on a request; the object itself shows nothing."""
+
+    def __init__(self, key: str) -> None:
+        self._header = f"Bearer {key}"
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = self._header
+        yield request
+
+    def __repr__(self) -> str:
+        return "_Bearer(…)"
+
+
+class KimiClient:
+    """Speaks to one host with one key.
+
+    Safe to use from several threads. `transport`, `sleep` and `jitter` are for tests. Raises ConfigError for an
+    address that cannot be used and MissingKeyError for a key that cannot.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        *,
+        catalog: Catalog,
+        timeout_seconds: float = 600.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        url = check_base_url(base_url)
+        self.host = url.host
+        self._situation = Situation(host=url.host, catalog=catalog, key=check_key(key))
+        self._retry = RetryPolicy()
+        self._sleep, self._jitter = sleep, jitter
+        self._http = httpx.Client(
+            base_url=url,
+            auth=_Bearer(check_key(key)),
+            timeout=httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
+            transport=transport,
+            # A proxy from the environment must not see what goes to this machine over plain http, the key included.
+            trust_env=not is_loopback(url.host),
+            headers={"User-Agent": "kimi-magics"},
+        )
+
+    def __repr__(self) -> str:
+        return f"KimiClient(host={self.host!r})"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # ------------------------------------------------------------ the call
+
+    def send(self, prompt: Prompt) -> Generator[Event, None, None]:
+        """Yield the events of one call, trying again where that is allowed; closing the generator ends the call.
+
+        Raises CallError.
+        """
+        situation = self._about(prompt)
+        body = encode(request_body(prompt))
+        if len(body) > MAX_BODY_BYTES:
+            raise translate_response(413, {}, b"", situation)
+        for attempt in range(1, self._retry.tries + 1):
+            has_begun = False
+            try:
+                for event in self._attempt(prompt, body, situation):
+                    has_begun = has_begun or isinstance(event, TextDelta | ThinkingDelta)
+                    yield event
+                return
+            except CallError as error:
+                wait = self._retry.wait_before_next(error, attempt, has_begun=has_begun, jitter=self._jitter())
+                if wait is None:
+                    if attempt > 1:
+                        error.message += f", after {attempt} tries"
+                    raise
+                reason = error.message
+            yield from self._count_down(wait, attempt, reason)
+
+    def _count_down(self, wait: float, attempt: int, reason: str) -> Generator[Event, None, None]:
+        while wait > 0:
+            yield Waiting(wait, attempt, reason)
+            self._sleep(min(1.0, wait))
+            wait -= 1.0
+
+    def _attempt(self, prompt: Prompt, body: bytes, situation: Situation) -> Generator[Event, None, None]:
+        has_begun = False
+        try:
+            with self._http.stream(
+                "POST",
+                "chat/completions",
+                content=body,
+                # A packed stream may be held back until a block is full.
+                headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
+            ) as response:
+                if response.status_code != 200:
+                    raise translate_response(response.status_code, response.headers, response.read(), situation)
+                for event in _read_events(response, is_streamed=prompt.is_streamed):
+                    if not has_begun:
+                        has_begun = isinstance(event, TextDelta | ThinkingDelta)
+                    yield event
+        except WireError as error:
+            raise translate_wire(error, situation, has_begun=has_begun) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as fault:
+            raise translate_fault(fault, situation, has_begun=has_begun) from None
+
+    # ------------------------------------------------------------ questions beside it
+
+    def count(self, prompt: Prompt) -> int:
+        """Return the prompt's tokens, counted by the API. Raises CallError."""
+        return self._ask("POST", "tokenizers/estimate-token-count", read_count, prompt)
+
+    def models(self) -> list[Model]:
+        """Return the models that the host serves. Raises CallError."""
+        return self._ask("GET", "models", read_models)
+
+    def balance(self) -> Decimal:
+        """Return what is left on the account, in the host's currency. Raises CallError."""
+        return self._ask("GET", "users/me/balance", read_balance)
+
+    def _ask(self, method: str, path: str, read: Callable[[bytes], _Result], prompt: Prompt | None = None) -> _Result:
+        situation = self._about(prompt)
+        content = encode(estimate_body(prompt)) if prompt else None
+        if content and len(content) > MAX_BODY_BYTES:
+            raise RequestTooLargeError("the prompt is too large to be counted (over 100 MB)", status=413)
+        headers = {"Content-Type": "application/json"} if content else {}
+        for attempt in range(1, _LOOK_UP.tries + 1):
+            try:
+                response = self._http.request(method, path, content=content, headers=headers)
+                if response.status_code != 200:
+                    raise translate_response(response.status_code, response.headers, response.content, situation)
+                return read(response.content)
+            except WireError as fault:
+                raise translate_wire(fault, situation, has_begun=False) from None
+            except (httpx.HTTPError, httpx.InvalidURL) as fault:
+                error: CallError = translate_fault(fault, situation, has_begun=False)
+            except CallError as failure:
+                error = failure
+            wait = _LOOK_UP.wait_before_next(error, attempt, has_begun=False, jitter=self._jitter())
+            if wait is None:
+                raise error from None
+            self._sleep(wait)
+        raise AssertionError("the last try either returns or raises")
+
+    def _about(self, prompt: Prompt | None) -> Situation:
+        known = self._situation
+        return Situation(host=known.host, catalog=known.catalog, key=known.key, prompt=prompt)
+
+
+def _read_events(response: httpx.Response, *, is_streamed: bool) -> Iterable[Event]:
+    request_id = response.headers.get("x-request-id") or response.headers.get("msh-request-id")
+    content_type = response.headers.get("content-type", "")
+    if is_streamed and "json" not in content_type and "html" not in content_type:
+        events = _read_stream(response)
+    else:
+        # Asked for at once; or a gateway that does not stream, or that is not the API at all.
+        events = read_completion(response.read())
+    for event in events:
+        if request_id and isinstance(event, Started):
+            yield Started(request_id, event.model)
+        else:
+            yield event
+
+
+def _read_stream(response: httpx.Response) -> Iterable[Event]:
+    """Yield the events of a stream. Raises WireError when it ends without the mark that proves its end."""
+    decoder = SseDecoder()
+    is_first = True
+    for piece in response.iter_bytes():
+        for data in decoder.decode(piece):
+            yield from read_chunk(data, is_first=is_first)
+            if data == DONE:
+                return
+            is_first = False
+    if DONE in decoder.flush():
+        yield from read_chunk(DONE)
+        return
+    raise WireError("the stream ended before its end was announced: the answer may be cut")
+
+
+def check_key(key: str) -> str:
+    """Return the key without outer white space. Raises MissingKeyError, never showing it."""
+    key = key.strip()
+    if not key:
+        raise MissingKeyError(
+            "there is no API key: MOONSHOT_API_KEY is not set",
+            remedy='import os, getpass; os.environ["MOONSHOT_API_KEY"] = getpass.getpass("Kimi API key: ")'
+            " — or set it before Jupyter starts",
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise MissingKeyError(
+            "MOONSHOT_API_KEY holds a character that no key has (a space, a line break, a quote mark …)",
+            remedy="copy the key again from the console of the platform",
+        )
+    return key
+
+
+def check_base_url(base_url: str) -> httpx.URL:
+    """Return the address of the API. Raises ConfigError for one that cannot be used, or that would expose the key."""
+    remedy = "set MOONSHOT_BASE_URL=https://api.moonshot.ai/v1, or https://api.moonshot.cn/v1"
+    try:
+        url = httpx.URL(base_url.strip())
+    except (httpx.InvalidURL, TypeError):
+        raise ConfigError("MOONSHOT_BASE_URL is not an address", remedy=remedy) from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError("MOONSHOT_BASE_URL does not start with https://", remedy=remedy)
+    if url.userinfo:
+        raise ConfigError("MOONSHOT_BASE_URL holds a user name or password", remedy="the key goes into MOONSHOT_API_KEY")
+    if url.scheme == "http" and not is_loopback(url.host):
+        raise ConfigError(
+            f"MOONSHOT_BASE_URL is plain http to {url.host}: the key would travel in the open", remedy="use https://"
+        )
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host` is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+

@@ -1,0 +1,56 @@
+"""What can happen while a call runs, as frozen events; a reply is the fold of them.
+
+The wire's many shapes end in `wire.py`: a view, a ledger or a test sees only these.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kimi_magics.core.usage import Usage
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The host accepted the request."""
+
+    request_id: str | None
+    model: str | None
+
+
+class ThinkingDelta(msgspec.Struct, frozen=True):
+    """A piece of the reasoning."""
+
+    text: str
+
+
+class TextDelta(msgspec.Struct, frozen=True):
+    """A piece of the answer."""
+
+    text: str
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The host says why the answer ended: `stop`, `length`, `tool_calls`, or a word that we do not know."""
+
+    reason: str
+
+
+class UsageReported(msgspec.Struct, frozen=True):
+    """The figures of the call; a later report replaces an earlier one."""
+
+    usage: Usage
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """The call is tried again in `seconds`; `attempt` counts the tries so far, `reason` is one sentence."""
+
+    seconds: float
+    attempt: int
+    reason: str
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """The end of the reply was proven: `[DONE]` of a stream, or a whole body."""
+
+
+Event = Started | ThinkingDelta | TextDelta | Finished | UsageReported | Waiting | Completed

@@ -1,0 +1,33 @@
+"""Messages of a conversation, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from kimi_magics.core.media import Image
+from kimi_magics.errors import PromptError
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: its role, its text, and the images that stand before the text.
+
+    Raises PromptError for a role that the API does not know and for a message without content.
+    """
+
+    role: Role
+    text: str
+    images: tuple[Image, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise PromptError(f"{self.role!r} is not a role", remedy=f"the roles are {', '.join(ROLES)}")
+        if not self.text.strip() and not self.images:
+            where = "the prompt" if self.role == "user" else f"the {self.role} message"
+            raise PromptError(
+                f"{where} is empty", remedy="write the prompt below the %%kimi line, or after the flags of %kimi"
+            )

@@ -1,0 +1,39 @@
+"""What a run needs from the world outside, as protocols: the rooms around the core supply them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Protocol
+
+from kimi_magics.core.events import Event
+from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.reply import Reply
+from kimi_magics.errors import KimiError
+
+
+class Transport(Protocol):
+    """Sends a request; closing the generator ends the call at once."""
+
+    def send(self, prompt: Prompt) -> Generator[Event, None, None]:
+        """Yield the events of the call. Raises CallError."""
+        ...
+
+
+class View(Protocol):
+    """Shows a reply while it grows."""
+
+    def show(self, reply: Reply, event: Event) -> None:
+        """Called after each event was added to the reply."""
+        ...
+
+    def end(self, reply: Reply, error: KimiError | None) -> None:
+        """Called once when the call is over, with the error that ended it if there was one."""
+        ...
+
+
+class Clock(Protocol):
+    """Tells the time in seconds, from any start, never backwards."""
+
+    def __call__(self) -> float:
+        """Return the time."""
+        ...

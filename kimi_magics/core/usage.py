@@ -1,0 +1,93 @@
+"""Tokens and money: what was used, what a token costs, what that makes.
+
+The promise: money is Decimal, tokens are int, and an unknown price gives an unknown cost, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+_MILLION = Decimal(1_000_000)
+_SYMBOLS = {"USD": "$", "CNY": "¥"}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, by attribute or by key.
+
+    `cached_tokens` and `cache_write_tokens` are parts of `prompt_tokens`; reasoning is part of `completion_tokens`.
+    `estimated` is true when the figures are ours and not the ones that the host billed.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __getitem__(self, key: str) -> int | bool:
+        if key == "total_tokens":
+            return self.total_tokens
+        try:
+            return self.as_dict()[key]
+        except KeyError:
+            names = ", ".join([field.name for field in fields(self)] + ["total_tokens"])
+            raise KeyError(f"{key!r} is not a figure of usage; there are {names}") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures under their names."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a million tokens cost, in `currency`: as `source` lists it for the day `as_of`."""
+
+    input: Decimal
+    output: Decimal
+    currency: str = "USD"
+    #: A prompt token that was found in the cache; None where the host has no such price.
+    cached: Decimal | None = None
+    #: A prompt token that was written to the cache; None where it costs what `input` does.
+    cache_write: Decimal | None = None
+    as_of: date | None = None
+    source: str = ""
+
+    def cost_of(self, usage: Usage) -> Decimal:
+        """Return what `usage` costs, exactly.
+
+        (prompt − cached − cache_write)·input + cached·cached + cache_write·cache_write + completion·output; the
+        formula of the host's billing page, reasoning inside the completion.
+        """
+        fresh = max(0, usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens)
+        total = fresh * self.input + usage.completion_tokens * self.output
+        total += usage.cached_tokens * (self.input if self.cached is None else self.cached)
+        total += usage.cache_write_tokens * (self.input if self.cache_write is None else self.cache_write)
+        return total / _MILLION
+
+
+def format_money(amount: Decimal, currency: str) -> str:
+    """Write an amount for a reader: `$0.0021`, and two significant digits below a tenth of a cent: `$0.000028`."""
+    symbol = _SYMBOLS.get(currency, f"{currency} ")
+    if amount == 0:
+        return f"{symbol}0"
+    if amount >= 100:
+        return f"{symbol}{amount:,.2f}"
+    places = 4 if amount >= Decimal("0.001") else 1 - amount.adjusted()
+    return f"{symbol}{amount:.{places}f}"
+
+
+def format_tokens(count: int) -> str:
+    """Write a number of tokens for a reader, as in `412`, `1.2K`, `1.05M`."""
+    if count < 1000:
+        return str(count)
+    # 999,950 and above would otherwise read 1000.0K.
+    return f"{count / 1000:.1f}K" if count < 999_950 else f"{count / 1_000_000:.2f}M"

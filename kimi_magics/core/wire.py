@@ -1,0 +1,282 @@
+"""Kimi's JSON, both ways: the only module that knows the names on the wire.
+
+Every quirk stands here with its source and date, so that a change of the host is a change of this file.
+Source unless said otherwise: kimi_api.md sections 3 to 5, checked 2026-11-22.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import msgspec
+
+from kimi_magics.core.events import Completed, Event, Finished, Started, TextDelta, ThinkingDelta, UsageReported
+from kimi_magics.core.messages import Message
+from kimi_magics.core.models import Model, Thinking
+from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.usage import Usage
+
+_Body = TypeVar("_Body")
+
+# ---------------------------------------------------------------- what we send
+
+
+def request_body(prompt: Prompt) -> dict[str, Any]:
+    """Return the body of `POST /chat/completions`.
+
+    No sampling parameters: the live models fix them and refuse another value.
+    """
+    body: dict[str, Any] = {"model": prompt.model.name, "messages": _messages(prompt)}
+    if prompt.max_tokens is not None:
+        # `max_tokens` is the deprecated alias.
+        body["max_completion_tokens"] = prompt.max_tokens
+    if prompt.stop:
+        body["stop"] = list(prompt.stop)
+    body |= _thinking(prompt)
+    if prompt.is_streamed:
+        body["stream"] = True
+    return body
+
+
+def estimate_body(prompt: Prompt) -> dict[str, Any]:
+    """Return the body of `POST /tokenizers/estimate-token-count`."""
+    return {"model": prompt.model.name, "messages": _messages(prompt)}
+
+
+def prompt_hash(prompt: Prompt) -> str:
+    """Return a name for the request, the same for the same body; it tells nothing of the content."""
+    return hashlib.sha256(encode(request_body(prompt))).hexdigest()[:16]
+
+
+def encode(body: dict[str, Any]) -> bytes:
+    """Return `body` as JSON."""
+    return msgspec.json.encode(body)
+
+
+def _messages(prompt: Prompt) -> list[dict[str, Any]]:
+    return [_message(message) for message in prompt.messages]
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if not message.images:
+        return {"role": message.role, "content": message.text}
+    parts: list[dict[str, Any]] = [
+        {
+            "type": "image_url",
+            # Public URLs are refused by the API; data URLs are not.
+            "image_url": {"url": f"data:{image.mime};base64,{base64.b64encode(image.data).decode()}"},
+        }
+        for image in message.images
+    ]
+    if message.text.strip():
+        parts.append({"type": "text", "text": message.text})
+    return {"role": message.role, "content": parts}
+
+
+def _thinking(prompt: Prompt) -> dict[str, Any]:
+    """`thinking` where the model has the field, `reasoning_effort` where it has that one."""
+    fields: dict[str, Any] = {}
+    if prompt.effort and prompt.model.thinking in ("effort", "unknown"):
+        fields["reasoning_effort"] = prompt.effort
+    if prompt.thinking is None or prompt.model.thinking in ("effort", "never"):
+        return fields
+    thinking: dict[str, Any] = {"type": "disabled" if prompt.thinking == "off" else "enabled"}
+    if prompt.thinking == "keep" and prompt.model.thinking != "always":
+        thinking["keep"] = "all"
+    return fields | {"thinking": thinking}
+
+
+# ---------------------------------------------------------------- what comes back
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Part(msgspec.Struct):
+    """A delta of a stream, or the message of a whole reply."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Part | None = None
+    message: _Part | None = None
+    finish_reason: str | None = None
+    usage: _Usage | None = None
+
+
+class _Error(msgspec.Struct):
+    message: str | None = None
+    type: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: _Error | str | None = None
+
+
+class WireError(Exception):
+    """What came is not what the API promises; or, with `kind`, it is an error object in the midst of a stream."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        self.message, self.kind = message, kind
+        super().__init__(message)
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+DONE = b"[DONE]"
+
+
+def read_chunk(data: bytes, *, is_first: bool = False) -> Iterator[Event] | list[Event]:
+    """Return the events of one `data:` line of a stream. Raises WireError."""
+    if data == DONE:
+        return [Completed()]
+    try:
+        chunk = _decode_chunk(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise WireError(f"a part of the stream cannot be read ({error})") from None
+    choices = chunk.choices
+    # The usual chunk, on a path of its own: a long answer has tens of thousands of them.
+    if choices and not is_first:
+        choice = choices[0]
+        delta = choice.delta
+        if delta is not None and choice.finish_reason is None and delta.content and not delta.reasoning_content:
+            return [TextDelta(delta.content)]
+    return _read_whole(chunk, is_first=is_first)
+
+
+def read_completion(data: bytes) -> Iterator[Event]:
+    """Return the events of the body of a reply that was not streamed. Raises WireError."""
+    try:
+        chunk = _decode_chunk(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise WireError(f"the reply cannot be read ({error})") from None
+    if not chunk.choices and chunk.error is None:
+        raise WireError("the reply holds no choices")
+    yield from _read_whole(chunk, is_first=True)
+    yield Completed()
+
+
+def _read_whole(chunk: _Chunk, *, is_first: bool) -> Iterator[Event]:
+    if chunk.error is not None:
+        error = chunk.error if isinstance(chunk.error, _Error) else _Error(chunk.error)
+        raise WireError(error.message or "the host reports an error", error.type or "server_error")
+    if is_first:
+        yield Started(chunk.id, chunk.model)
+    # Usage may stand in three places: on the choice, on top of the same chunk, on a chunk without choices. The last
+    # one that is not null wins.
+    usage = chunk.usage
+    for choice in (chunk.choices or [])[:1]:
+        part = choice.delta or choice.message
+        if part is not None and part.reasoning_content:
+            yield ThinkingDelta(part.reasoning_content)
+        if part is not None and part.content:
+            yield TextDelta(part.content)
+        if choice.finish_reason:
+            yield Finished(choice.finish_reason)
+        usage = usage or choice.usage
+    if usage is not None:
+        yield UsageReported(_usage(usage))
+
+
+def _usage(usage: _Usage) -> Usage:
+    details = usage.prompt_tokens_details or _Details()
+    cached = usage.cached_tokens if usage.cached_tokens is not None else details.cached_tokens
+    return Usage(
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        cached_tokens=cached or 0,
+        cache_write_tokens=details.cache_write_tokens or 0,
+    )
+
+
+class _Count(msgspec.Struct):
+    total_tokens: int
+
+
+class _CountBody(msgspec.Struct):
+    data: _Count
+
+
+class _ModelRow(msgspec.Struct):
+    id: str
+    context_length: int | None = None
+    supports_image_in: bool | None = None
+    supports_video_in: bool | None = None
+    supports_reasoning: bool | None = None
+
+
+class _ModelsBody(msgspec.Struct):
+    data: list[_ModelRow]
+
+
+class _Balance(msgspec.Struct):
+    available_balance: Decimal
+
+
+class _BalanceBody(msgspec.Struct):
+    data: _Balance
+
+
+def _decode(data: bytes, body: type[_Body], what: str) -> _Body:
+    try:
+        return msgspec.json.decode(data, type=body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise WireError(f"{what} cannot be read ({error})") from None
+
+
+def read_count(data: bytes) -> int:
+    """Return the tokens of an estimate. Raises WireError, also for an impossible count: 0 would look like free."""
+    count = _decode(data, _CountBody, "the token count").data.total_tokens
+    if count < 1:
+        raise WireError(f"the host counted {count} tokens")
+    return count
+
+
+def read_models(data: bytes) -> list[Model]:
+    """Return the models that the host serves, with what it says of them. Raises WireError."""
+    return [_model(row) for row in _decode(data, _ModelsBody, "the list of models").data]
+
+
+def _model(row: _ModelRow) -> Model:
+    thinking: Thinking = "never" if row.supports_reasoning is False else "unknown"
+    return Model(
+        name=row.id,
+        context_tokens=row.context_length,
+        supports_images=row.supports_image_in,
+        supports_video=row.supports_video_in,
+        thinking=thinking,
+    )
+
+
+def read_balance(data: bytes) -> Decimal:
+    """Return what is left on the account, in the host's currency. Raises WireError."""
+    return _decode(data, _BalanceBody, "the balance").data.available_balance
+
+
+def read_error(data: bytes) -> tuple[str, str] | None:
+    """Return (message, type) of an error body `{"error": {"message", "type"}}`; None when it is something else."""
+    try:
+        error = msgspec.json.decode(data, type=_Chunk).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if error is None:
+        return None
+    return (error, "") if isinstance(error, str) else (error.message or "", error.type or "")

@@ -1,0 +1,254 @@
+"""The user's settings: for this session, or saved in `config.toml` of `KIMI_MAGICS_HOME`.
+
+The promise: a key is never kept here, a write never leaves half a file, and what the user wrote into the file by hand
+stays, comments included.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Literal
+
+from kimi_magics.core.models import DEFAULT_MODEL
+from kimi_magics.core.usage import Price
+from kimi_magics.errors import ConfigError, holds_key
+
+Source = Literal["session", "saved", "default"]
+#: Settings that start so hold the user's own price of the model that follows.
+PRICE_PREFIX = "price."
+
+
+def find_home() -> Path:
+    """Return the folder of settings and records: KIMI_MAGICS_HOME, else the platform's folder for user data."""
+    home = os.environ.get("KIMI_MAGICS_HOME")
+    if home:
+        return Path(home).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("kimi_magics", appauthor=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: how its text is read, what it is when nobody sets it, and what it means."""
+
+    name: str
+    help: str
+    read: Callable[[str], Any]
+    default: Any = None
+    choices: tuple[str, ...] = ()
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _whole(value: str) -> int:
+    number = int(value.replace("_", ""))
+    if number < 1:
+        raise ValueError("is below 1")
+    return number
+
+
+def _seconds(value: str) -> float:
+    number = float(value)
+    if not 1 <= number <= 7200:
+        # The host itself gives up after two hours: reference/main_concepts_page.txt.
+        raise ValueError("is not between 1 and 7200")
+    return number
+
+
+def _choice(*choices: str) -> dict[str, Any]:
+    def read(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"is not one of {', '.join(choices)}")
+        return value
+
+    return {"read": read, "choices": choices}
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("model", "the model when -m is not given", _text, DEFAULT_MODEL),
+    Setting("system", "the system prompt when -s is not given", _text),
+    Setting("max_tokens", "the longest answer in tokens when --max-tokens is not given", _whole),
+    Setting("thinking", "as --thinking, where the model lets you choose", **_choice("on", "off", "keep")),
+    Setting("effort", "as --effort, for models that have it", **_choice("low", "high", "max")),
+    Setting(
+        "view",
+        "how an answer is shown: markdown grows in place, once comes at the end, plain prints",
+        default="auto",
+        **_choice("auto", "markdown", "once", "plain"),
+    ),
+    Setting("footer", "the line of time, tokens and cost below an answer", default="on", **_choice("on", "off")),
+    Setting(
+        "currency",
+        "of prices; auto takes the host's: CNY for api.moonshot.cn, else USD",
+        default="auto",
+        **_choice("auto", "USD", "CNY"),
+    ),
+    Setting("timeout_seconds", "how long a silent host is waited for", _seconds, 600.0),
+)
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+class Config:
+    """Settings of one kernel over those saved in `home`."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self._home = home
+        self._session: dict[str, Any] = {}
+
+    @property
+    def path(self) -> Path:
+        """The file of the saved settings; it need not exist."""
+        return (self._home or find_home()) / "config.toml"
+
+    def get(self, name: str) -> Any:
+        """Return the value in force. Raises ConfigError for an unknown setting or a file that cannot be read."""
+        return self.look_up(name)[0]
+
+    def look_up(self, name: str) -> tuple[Any, Source]:
+        """Return the value in force and where it comes from. Raises as `get` does."""
+        check_name(name)
+        if name in self._session:
+            return self._session[name], "session"
+        saved = self._read_saved()
+        if name in saved:
+            return saved[name], "saved"
+        return (None if name.startswith(PRICE_PREFIX) else _BY_NAME[name].default), "default"
+
+    def set(self, name: str, text: str, *, save: bool = False) -> None:
+        """Set for this session, or with `save` for all. Raises ConfigError; nothing is changed then."""
+        value = _read_value(name, text)
+        if save:
+            self._write(name, value)
+            self._session.pop(name, None)
+        else:
+            self._session[name] = value
+
+    def unset(self, name: str, *, save: bool = False) -> None:
+        """Return to the saved value, or with `save` to the default. Raises ConfigError for an unknown setting."""
+        check_name(name)
+        self._session.pop(name, None)
+        if save:
+            self._write(name, None)
+
+    def names(self) -> list[str]:
+        """Return the names of all settings, the user's own prices after the others."""
+        own = {name for name in (*self._session, *self._read_saved()) if name.startswith(PRICE_PREFIX)}
+        return [*_BY_NAME, *sorted(own)]
+
+    def own_prices(self) -> dict[str, Price]:
+        """Return the user's own prices by model name."""
+        prices = (name for name in self.names() if name.startswith(PRICE_PREFIX))
+        return {name.removeprefix(PRICE_PREFIX): read_price(self.get(name)) for name in prices}
+
+    def _read_saved(self) -> dict[str, Any]:
+        try:
+            content = tomllib.loads(self.path.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(
+                f"the settings in {self.path} cannot be read: {error}", remedy="mend the file, or move it away"
+            ) from None
+        flat = {name: value for name, value in content.items() if name in _BY_NAME}
+        prices = content.get("price", {})
+        if isinstance(prices, dict):
+            flat |= {PRICE_PREFIX + model: text for model, text in prices.items()}
+        # A file is written by hand too: what stands in it passes the same checks as what is typed.
+        return {name: _read_value(name, str(value), where=f" in {self.path}") for name, value in flat.items()}
+
+    def _write(self, name: str, value: Any) -> None:
+        import tomlkit
+
+        self._read_saved()  # a file that cannot be read must not be written over
+        try:
+            document = tomlkit.parse(self.path.read_text("utf-8")) if self.path.exists() else tomlkit.document()
+            table: Any = document
+            key = name
+            if name.startswith(PRICE_PREFIX):
+                table, key = document.setdefault("price", tomlkit.table()), name.removeprefix(PRICE_PREFIX)
+            if value is None:
+                table.pop(key, None)
+            else:
+                table[key] = value
+            _replace(self.path, tomlkit.dumps(document))
+        except OSError as error:
+            raise ConfigError(
+                f"the setting cannot be saved in {self.path}: {error.strerror or error}",
+                remedy="set it without --save for this session, or point KIMI_MAGICS_HOME to a folder that can be written",
+            ) from None
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError when there is no such setting."""
+    if name in _BY_NAME or (name.startswith(PRICE_PREFIX) and len(name) > len(PRICE_PREFIX)):
+        return
+    if "key" in name.lower():
+        raise ConfigError(
+            "an API key is never kept in the settings", remedy="set MOONSHOT_API_KEY in the environment, or with getpass"
+        )
+    close = difflib.get_close_matches(name, _BY_NAME, n=1)
+    raise ConfigError(
+        f"there is no setting {name!r}",
+        remedy=f"did you mean {close[0]}?" if close else f"the settings are {', '.join(_BY_NAME)}, price.MODEL",
+    )
+
+
+def _read_value(name: str, text: str, *, where: str = "") -> Any:
+    if holds_key(text):
+        raise ConfigError("the value looks like an API key, which is never kept in the settings", remedy="set MOONSHOT_API_KEY")
+    check_name(name)
+    if name.startswith(PRICE_PREFIX):
+        read_price(text)
+        return text
+    setting = _BY_NAME[name]
+    try:
+        return setting.read(text)
+    except ValueError as error:
+        reason = str(error) if not str(error).startswith(("invalid literal", "could not convert")) else "is not a number"
+        raise ConfigError(f"{name}={text}{where}: the value {reason}", remedy=f"{name}: {setting.help}") from None
+
+
+def read_price(text: str) -> Price:
+    """Read a price of the user's own: `input/output` or `cached/input/output` per million tokens, and a currency.
+
+    As in `0.2/2/10 USD`; USD unless said. Raises ConfigError.
+    """
+    figures, _, currency = str(text).strip().partition(" ")
+    try:
+        amounts = [Decimal(figure) for figure in figures.split("/")]
+    except InvalidOperation:
+        amounts = []
+    currency = currency.strip().upper() or "USD"
+    if len(amounts) not in (2, 3) or not all(amount.is_finite() and amount >= 0 for amount in amounts) or len(currency) != 3:
+        raise ConfigError(
+            f"{text!r} is not a price", remedy="write cached/input/output per million tokens, as in 0.16/0.95/4.00 USD"
+        )
+    *cached, input_price, output_price = amounts
+    return Price(
+        input=input_price, output=output_price, cached=cached[0] if cached else None, currency=currency, source="settings"
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write the whole file or nothing: readers see the old or the new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".config-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
