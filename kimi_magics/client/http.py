@@ -253,7 +253,9 @@ def check_base_url(base_url: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise ConfigError("MOONSHOT_BASE_URL does not start with https://", remedy=remedy)
     if url.userinfo:
-        raise ConfigError("MOONSHOT_BASE_URL holds a user name or password", remedy="the key goes into MOONSHOT_API_KEY")
+        raise ConfigError(
+            "MOONSHOT_BASE_URL holds a user name or password", remedy="the key goes into MOONSHOT_API_KEY"
+        )
     if url.scheme == "http" and not is_loopback(url.host):
         raise ConfigError(
             f"MOONSHOT_BASE_URL is plain http to {url.host}: the key would travel in the open", remedy="use https://"
@@ -269,5 +271,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-

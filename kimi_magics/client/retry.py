@@ -36,7 +36,7 @@ class RetryPolicy:
         """
         if has_begun or attempt >= self.tries or not error.is_retryable:
             return None
-        backoff = min(self.longest_seconds, self.first_seconds * 2 ** (attempt - 1))
+        backoff: float = min(self.longest_seconds, self.first_seconds * 2 ** (attempt - 1))
         stated = error.wait_seconds if isinstance(error, ApiError) else None
         if stated is None:
             return backoff * (0.5 + 0.5 * jitter)

@@ -31,10 +31,7 @@ class SseDecoder:
             has_return = b"\r" in piece
         if self._is_start:
             piece, self._is_start = piece.removeprefix(_BYTE_ORDER_MARK), False
-        if has_return:
-            lines = _split_any(piece)
-        else:
-            lines = piece.split(b"\n")
+        lines = _split_any(piece) if has_return else piece.split(b"\n")
         self._pieces = [rest] if (rest := lines.pop()) else []
         return self._take(lines)
 

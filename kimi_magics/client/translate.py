@@ -67,14 +67,22 @@ class Situation:
 
 #: Each class of httpx that a request can raise, and what it means for the user.
 FAULTS: dict[type[Exception], tuple[type[CallError], str, str]] = {
-    httpx.ConnectTimeout: (ConnectTimeoutError, "{host} did not answer in time", "check the network or the proxy; run the cell again"),
+    httpx.ConnectTimeout: (
+        ConnectTimeoutError,
+        "{host} did not answer in time",
+        "check the network or the proxy; run the cell again",
+    ),
     httpx.PoolTimeout: (ConnectTimeoutError, "too many calls are under way", "wait for one to end; run the cell again"),
     httpx.ReadTimeout: (
         ReadTimeoutError,
         "{host} sent nothing for too long; the request may have been billed, so it was not sent again",
         "raise %kimi_config timeout_seconds=…, or ask for less",
     ),
-    httpx.WriteTimeout: (ReadTimeoutError, "the request could not be sent in time", "check the network; send smaller images"),
+    httpx.WriteTimeout: (
+        ReadTimeoutError,
+        "the request could not be sent in time",
+        "check the network; send smaller images",
+    ),
     httpx.ConnectError: (
         ConnectionFailedError,
         "no connection to {host}",
@@ -83,15 +91,27 @@ FAULTS: dict[type[Exception], tuple[type[CallError], str, str]] = {
     httpx.ReadError: (ConnectionFailedError, "the connection to {host} was lost", "run the cell again"),
     httpx.WriteError: (ConnectionFailedError, "the connection to {host} was lost while sending", "run the cell again"),
     httpx.CloseError: (ConnectionFailedError, "the connection to {host} was not closed cleanly", "run the cell again"),
-    httpx.ProxyError: (ProxyFailedError, "the proxy refused the way to {host}", "check HTTPS_PROXY, ALL_PROXY and NO_PROXY"),
+    httpx.ProxyError: (
+        ProxyFailedError,
+        "the proxy refused the way to {host}",
+        "check HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+    ),
     httpx.UnsupportedProtocol: (
         ConnectionFailedError,
         "{host} cannot be reached with this kind of address",
         "MOONSHOT_BASE_URL and the proxy variables start with http:// or https://",
     ),
-    httpx.LocalProtocolError: (ConnectionFailedError, "the request to {host} could not be written", "check MOONSHOT_API_KEY for stray characters"),
+    httpx.LocalProtocolError: (
+        ConnectionFailedError,
+        "the request to {host} could not be written",
+        "check MOONSHOT_API_KEY for stray characters",
+    ),
     httpx.RemoteProtocolError: (ConnectionFailedError, "{host} broke the connection off", "run the cell again"),
-    httpx.DecodingError: (ReplyBrokenError, "the reply of {host} cannot be unpacked", "run the cell again; a proxy may have damaged it"),
+    httpx.DecodingError: (
+        ReplyBrokenError,
+        "the reply of {host} cannot be unpacked",
+        "run the cell again; a proxy may have damaged it",
+    ),
     httpx.TooManyRedirects: (ConnectionFailedError, "{host} sends from address to address", "check MOONSHOT_BASE_URL"),
 }
 
@@ -99,7 +119,9 @@ FAULTS: dict[type[Exception], tuple[type[CallError], str, str]] = {
 def translate_fault(fault: Exception, situation: Situation, *, has_begun: bool) -> CallError:
     """Return our error for an exception of httpx; `has_begun` tells whether a delta had arrived."""
     if has_begun and isinstance(fault, httpx.NetworkError | httpx.ProtocolError):
-        return ReplyBrokenError(f"the connection to {situation.host} broke off in the midst of the answer", remedy=_NO_ANSWER)
+        return ReplyBrokenError(
+            f"the connection to {situation.host} broke off in the midst of the answer", remedy=_NO_ANSWER
+        )
     if _is_tls(fault):
         return TlsError(
             f"the certificate of {situation.host} was not accepted: {situation.clean(str(fault), limit=120)}",
@@ -163,11 +185,19 @@ def _explain(status: int, kind: str, text: str, situation: Situation) -> _Explai
         case 401:
             return _explain_key(quoted, situation)
         case 403:
-            return PermissionDeniedError, f"{situation.host} does not allow this (403{quoted})", "check what the key's project may use"
+            return (
+                PermissionDeniedError,
+                f"{situation.host} does not allow this (403{quoted})",
+                "check what the key's project may use",
+            )
         case 404:
             return _explain_not_found(said, situation)
         case 413:
-            return RequestTooLargeError, f"the request is too large for {situation.host} (413{quoted})", _advise_on_size(situation)
+            return (
+                RequestTooLargeError,
+                f"the request is too large for {situation.host} (413{quoted})",
+                _advise_on_size(situation),
+            )
         case 429:
             return _explain_too_many(kind, said, quoted, situation)
         case 504:
@@ -196,7 +226,11 @@ def _explain_bad_request(kind: str, said: str, quoted: str, situation: Situation
             f"prompt and answer are longer than the model's context (400{quoted})",
             "shorten the prompt, lower --max-tokens, or choose a model with a larger context (%kimi_models)",
         )
-    return BadRequestError, f"{situation.host} does not accept the request (400{quoted})", "--dry-run shows what would be sent"
+    return (
+        BadRequestError,
+        f"{situation.host} does not accept the request (400{quoted})",
+        "--dry-run shows what would be sent",
+    )
 
 
 def _explain_key(quoted: str, situation: Situation) -> _Explained:
@@ -212,7 +246,11 @@ def _explain_key(quoted: str, situation: Situation) -> _Explained:
 def _explain_not_found(said: str, situation: Situation) -> _Explained:
     model = situation.prompt.model if situation.prompt else None
     if model is None or (said and "model" not in said.lower()):
-        return NotFoundError, f"{situation.host} has nothing at this address (404)", "check MOONSHOT_BASE_URL: it ends in /v1"
+        return (
+            NotFoundError,
+            f"{situation.host} has nothing at this address (404)",
+            "check MOONSHOT_BASE_URL: it ends in /v1",
+        )
     if not said:
         return (
             ModelNotFoundError,
@@ -221,8 +259,8 @@ def _explain_not_found(said: str, situation: Situation) -> _Explained:
         )
     retirement = model.explain_retirement()
     if retirement:
-        use = f"use -m {model.replacement}; " if model.replacement else ""
-        return ModelNotFoundError, retirement, f"{use}%kimi_models lists what is live"
+        use = f"use -m {model.replacement} in its place; " if model.replacement else ""
+        return ModelNotFoundError, f"{retirement} (404)", f"{use}%kimi_models lists what is live"
     close = situation.catalog.suggest(model.name)
     hint = f"did you mean {close}? " if close and close != model.name else ""
     return (
@@ -240,12 +278,28 @@ def _explain_too_many(kind: str, said: str, quoted: str, situation: Situation) -
             "recharge it in the console of the platform; waiting does not help",
         )
     if kind == "engine_overloaded_error":
-        return OverloadedError, f"{situation.host} is overloaded (429{quoted})", "run the cell again a little later, or choose another model"
+        return (
+            OverloadedError,
+            f"{situation.host} is overloaded (429{quoted})",
+            "run the cell again a little later, or choose another model",
+        )
     if re.search(r"\bTPD\b|per day|daily", said):
-        return DailyLimitError, f"the daily token limit of the account is reached (429{quoted})", "go on tomorrow, or raise the tier of the account"
+        return (
+            DailyLimitError,
+            f"the daily token limit of the account is reached (429{quoted})",
+            "go on tomorrow, or raise the tier of the account",
+        )
     if kind == "rate_limit_reached_error":
-        return RateLimitError, f"the rate limit of the account is reached (429{quoted})", "wait a minute; a lower --max-tokens counts less against it"
-    return TooManyRequestsError, f"{situation.host} asks to slow down (429{quoted})", "wait a minute and run the cell again"
+        return (
+            RateLimitError,
+            f"the rate limit of the account is reached (429{quoted})",
+            "wait a minute; a lower --max-tokens counts less against it",
+        )
+    return (
+        TooManyRequestsError,
+        f"{situation.host} asks to slow down (429{quoted})",
+        "wait a minute and run the cell again",
+    )
 
 
 def _advise_on_size(situation: Situation) -> str:

@@ -103,7 +103,9 @@ OPTIONS: tuple[Option, ...] = (
         ("-o", "--out"), "bind the reply to this variable", metavar="NAME", convert=_identifier, completes="variable"
     ),
     Option(("--max-tokens",), "the longest answer in tokens, reasoning included", metavar="N", convert=_count),
-    Option(("--stop",), "end the answer before this text; may be repeated up to 5 times", metavar="S", is_repeatable=True),
+    Option(
+        ("--stop",), "end the answer before this text; may be repeated up to 5 times", metavar="S", is_repeatable=True
+    ),
     Option(("--thinking",), "think before answering, where the model lets you choose", choices=("on", "off", "keep")),
     Option(("--effort",), "how hard a kimi-k3 model thinks", choices=("low", "high", "max")),
     Option(("--no-stream",), "ask for the whole answer at once"),
@@ -140,7 +142,7 @@ class LineParser:
             prog=name,
             description=description,
             epilog=examples,
-            usage=usage or f"{name} [flags]",
+            usage=(usage or f"{name} [flags]").replace("%", "%%"),  # argparse fills in %(prog)s there
             add_help=False,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -150,7 +152,10 @@ class LineParser:
         self._parser.add_argument("-h", "--help", action="store_true", help="show this text")
 
     def _add(self, option: Option) -> None:
-        keywords: dict[str, Any] = {"help": option.help.replace("%%", "%").replace("%", "%%"), "dest": option.destination}
+        keywords: dict[str, Any] = {
+            "help": option.help.replace("%%", "%").replace("%", "%%"),
+            "dest": option.destination,
+        }
         if not option.takes_value:
             self._parser.add_argument(*option.names, action="store_true", **keywords)
             return

@@ -56,7 +56,9 @@ def count_text(text: str) -> int:
     """Return about how many tokens `text` has: at least 1 for text that is not empty."""
     if not text:
         return 0
-    total = sum(_weigh_piece(match.lastgroup or "other", match.end() - match.start()) for match in _PIECES.finditer(text))
+    total = sum(
+        _weigh_piece(match.lastgroup or "other", match.end() - match.start()) for match in _PIECES.finditer(text)
+    )
     return max(1, math.ceil(total))
 
 
@@ -99,7 +101,7 @@ class Estimate:
     @property
     def input_cost(self) -> Decimal | None:
         """What the prompt costs if nothing of it is cached."""
-        return self.price and self.price.cost_of(Usage(prompt_tokens=self.prompt_tokens))
+        return self.price.cost_of(Usage(prompt_tokens=self.prompt_tokens)) if self.price else None
 
     @property
     def ceiling(self) -> Decimal | None:

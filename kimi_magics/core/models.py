@@ -42,11 +42,8 @@ class Model:
         return self.thinking != "unknown"
 
     def explain_retirement(self) -> str:
-        """One sentence on when it went and what replaces it; empty for a live model."""
-        if self.retired is None:
-            return ""
-        use = f"; use {self.replacement}" if self.replacement else ""
-        return f"{self.name} was retired on {self.retired.isoformat()}{use}"
+        """One sentence on when it went; empty for a live model."""
+        return f"{self.name} was retired on {self.retired.isoformat()}" if self.retired else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ class View(Protocol):
     """Shows a reply while it grows."""
 
     def show(self, reply: Reply, event: Event) -> None:
-        """Called after each event was added to the reply."""
+        """Take note of an event that was added to the reply."""
         ...
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
-        """Called once when the call is over, with the error that ended it if there was one."""
+        """Show the final state; `error` is what ended the call, if anything did."""
         ...
 
 

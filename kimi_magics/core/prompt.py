@@ -12,7 +12,7 @@ import difflib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kimi_magics.core.ask import Ask, Effort, ThinkingMode
@@ -96,6 +96,16 @@ def build_prompt(
     )
 
 
+def adapt(prompt: Prompt, model: Model) -> Prompt:
+    """Return the same request for another model, without the fields that it lacks. Raises PromptError."""
+    return replace(
+        prompt,
+        model=model,
+        thinking=_if_fits(model, "thinking", prompt.thinking),
+        effort=_if_fits(model, "effort", prompt.effort),
+    )
+
+
 def _if_fits(model: Model, field: str, value: Any) -> Any:
     if field == "effort":
         return value if model.thinking in ("effort", "unknown") else None
@@ -139,12 +149,6 @@ def interpolate(text: str, variables: Mapping[str, Any]) -> str:
     return _PLACE.sub(lambda match: _fill(match, variables), text)
 
 
-def referenced_names(text: str) -> set[str]:
-    """Return the names of the variables that `text` refers to."""
-    paths = (_parse_path(match[1]) for match in _PLACE.finditer(text))
-    return {path[0][1] for path in paths if isinstance(path, list)}
-
-
 def _fill(match: re.Match[str], variables: Mapping[str, Any]) -> str:
     place, path = match[0], _parse_path(match[1])
     if path is None:
@@ -155,13 +159,26 @@ def _fill(match: re.Match[str], variables: Mapping[str, Any]) -> str:
             remedy=f"put the result into a variable first, as in value = {match[1].strip()}, and write {{{{value}}}}"
             "; or send the braces as typed with --raw",
         )
-    value: Any = variables
-    for kind, key in path:
-        value = _step(place, kind, key, value)
+    value = _walk(place, path, variables)
     try:
         return str(value)
     except Exception as error:  # noqa: BLE001 — str() runs the user's code, which may raise anything
         raise VariableError(f"{place} cannot be written as text: {type(error).__name__}: {error}") from None
+
+
+def resolve(source: str, variables: Mapping[str, Any]) -> Any:
+    """Return the value that a name, attribute or constant index stands for, as inside `{{…}}`. Raises VariableError."""
+    path = _parse_path(source)
+    if not isinstance(path, list):
+        raise VariableError(f"{source} is not a name", remedy="write name, name.part, name[0] or name['key']")
+    return _walk(source, path, variables)
+
+
+def _walk(place: str, path: list[tuple[str, Any]], variables: Mapping[str, Any]) -> Any:
+    value: Any = variables
+    for kind, key in path:
+        value = _step(place, kind, key, value)
+    return value
 
 
 def _step(place: str, kind: str, key: Any, value: Any) -> Any:

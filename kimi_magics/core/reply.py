@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Protocol
 
 from kimi_magics.core.events import (
@@ -26,14 +28,22 @@ class Reply:
     """What came back: `str(reply)` is the text.
 
     It is partial until its end was proven; one that was cut or interrupted stays partial. `cost` is a Decimal in
-    `currency`, None while the price or the usage is unknown.
+    `currency`, None while the price or the usage is unknown. `find_price` is asked once, at the first need of a price:
+    a price list is slow to load, and the first delta must not wait for it.
     """
 
-    def __init__(self, model: str, *, price: Price | None = None, currency: str = "USD", prompt_hash: str = "") -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        find_price: Callable[[], Price | None] = lambda: None,
+        currency: str = "USD",
+        prompt_hash: str = "",
+    ) -> None:
         self.model = model
-        self.currency = price.currency if price else currency
-        self.price = price
         self.prompt_hash = prompt_hash
+        self._find_price = find_price
+        self._host_currency = currency
         self.request_id: str | None = None
         self.finish_reason: str | None = None
         self.is_partial = True
@@ -80,6 +90,16 @@ class Reply:
     def has_usage(self) -> bool:
         """Whether there are figures, billed or estimated."""
         return self.usage.total_tokens > 0
+
+    @cached_property
+    def price(self) -> Price | None:
+        """What a million tokens cost; None when it is not known."""
+        return self._find_price()
+
+    @property
+    def currency(self) -> str:
+        """The currency of `cost`."""
+        return self.price.currency if self.price else self._host_currency
 
     @property
     def cost(self) -> Decimal | None:

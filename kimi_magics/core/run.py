@@ -46,7 +46,8 @@ def run(prompt: Prompt, *, reply: Reply, transport: Transport, view: View, clock
 def _interrupted(reply: Reply) -> InterruptedReplyError:
     if not reply.has_begun:
         return InterruptedReplyError(
-            "interrupted before the answer began", remedy="the request may have been billed; run the cell again to ask again"
+            "interrupted before the answer began",
+            remedy="the request may have been billed; run the cell again to ask again",
         )
     return InterruptedReplyError(
         "interrupted; the answer so far is kept, its tokens are estimated",

@@ -37,10 +37,11 @@ class Usage:
         if key == "total_tokens":
             return self.total_tokens
         try:
-            return self.as_dict()[key]
+            figure: int | bool = self.as_dict()[key]
         except KeyError:
             names = ", ".join([field.name for field in fields(self)] + ["total_tokens"])
             raise KeyError(f"{key!r} is not a figure of usage; there are {names}") from None
+        return figure
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures under their names."""

@@ -47,6 +47,17 @@ def estimate_body(prompt: Prompt) -> dict[str, Any]:
     return {"model": prompt.model.name, "messages": _messages(prompt)}
 
 
+def preview_body(prompt: Prompt) -> dict[str, Any]:
+    """Return the body of the request for a reader: as sent, but the bytes of images are counted instead of shown."""
+    body = request_body(prompt)
+    for message in body["messages"]:
+        for part in message["content"] if isinstance(message["content"], list) else ():
+            if "image_url" in part:
+                head, _, data = part["image_url"]["url"].partition(",")
+                part["image_url"]["url"] = f"{head},… ({len(data):,} characters)"
+    return body
+
+
 def prompt_hash(prompt: Prompt) -> str:
     """Return a name for the request, the same for the same body; it tells nothing of the content."""
     return hashlib.sha256(encode(request_body(prompt))).hexdigest()[:16]

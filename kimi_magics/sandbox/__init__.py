@@ -1,7 +1,7 @@
 """A local server that speaks the Kimi API: for the demo, the notebooks and every test.
 
-It shares nothing with the rest of the product, so that a fault of ours is not mirrored, and its answers say that no model was
-called. tornado and Pillow are imported only when `Sandbox` is used.
+It shares nothing with the rest of the product, so that a fault of ours is not mirrored, and its answers say that no
+model was called. tornado and Pillow are imported only when `Sandbox` is used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sandbox's answers: the same for the same request, honest about their origin, and full of facts about the prompt."""
+"""The sandbox's answers: the same for the same request, honest about their origin, full of facts about the prompt."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from kimi_magics.sandbox.validation import Completion
 
 _ORIGIN = "Sandbox answer: no model was called"
-_ONE_WORD = re.compile(r"\b(?:in|with|just|only|exactly) (?:one|a single|1) word\b|\bone-word\b|一个词|一个字", re.IGNORECASE)
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_ONE_WORD = re.compile(
+    r"\b(?:in|with|just|only|exactly) (?:one|a single|1) word\b|\bone-word\b|一个词|一个字", re.IGNORECASE
+)
 _SHORT = re.compile(
-    r"\b(?:in|with|just|only) (?:one|a|a single|1) (?:short )?(?:sentence|line|phrase)\b|\bbriefly\b|\bbe brief\b|\bin short\b|一句话|简短",
+    r"\b(?:in|with|just|only) (?:one|a|a single|1) (?:short )?(?:sentence|line|phrase)\b"
+    r"|\bbriefly\b|\bbe brief\b|\bin short\b|一句话|简短",
     re.IGNORECASE,
 )
 
@@ -47,7 +51,8 @@ class Answer:
 def build_answer(completion: Completion, choice: int = 0) -> Answer:
     """Answer a valid request, cut at its stop words and at its limit of tokens."""
     reasoning = split_tokens(_think(completion)) if completion.thinks else []
-    calls = build_calls(completion.prompt, completion.tools, completion.tool_choice)
+    can_call = completion.prefix is None
+    calls = build_calls(completion.prompt, completion.tools, completion.tool_choice) if can_call else []
     left = completion.limit - len(reasoning)
     if left < 0:
         return Answer(tuple(reasoning[: completion.limit]), (), (), "length")
@@ -78,7 +83,9 @@ def _think(completion: Completion) -> str:
     if prompt.messages[-1]["role"] == "tool":
         steps.append("The tools have answered, so I can put their results together.")
     if completion.effort != "low":
-        steps.append("I shall say so first, quote the beginning of the prompt, and then give the figures in a list and a table.")
+        steps.append(
+            "I shall say so first, quote the beginning of the prompt, and then give the figures in a list and a table."
+        )
     if completion.effort == "max":
         steps += [
             f"Step {number}: {what}."
@@ -121,6 +128,7 @@ def _measure(text: str) -> dict[str, Any]:
         "words": len(words),
         "lines": len(text.splitlines()) or 1,
         "characters": len(text),
+        "han_characters": len(_HAN.findall(text)),
         "longest_word": max(words, key=len, default=""),
     }
 
@@ -142,7 +150,8 @@ def _write_sentence(completion: Completion) -> str:
     pictures = completion.prompt.pictures
     if pictures:
         picture = pictures[0]
-        about += f", and its first image is a {picture.format} of {picture.width}×{picture.height} pixels, {_name_look(picture)}"
+        size = f"{picture.width}×{picture.height} pixels"
+        about += f", and its first image is a {picture.format} of {size}, {_name_look(picture)}"
     return f"{_ORIGIN}; {about}."
 
 
@@ -159,7 +168,9 @@ def _write_page(completion: Completion) -> str:
     parts += [f"- video {number}: {_count(video.size_bytes, 'byte')}" for number, video in enumerate(prompt.videos, 1)]
     parts += [
         "### The prompt in figures",
-        _write_table([("words", facts["words"]), ("lines", facts["lines"]), ("characters", facts["characters"])]),
+        _write_table(
+            [(name, facts[name]) for name in ("words", "lines", "characters", "han_characters") if facts[name]]
+        ),
         "The same in Python:",
         _write_code(prompt.last_text),
         _write_formula(prompt.last_text),
@@ -173,7 +184,9 @@ def _list_messages(completion: Completion) -> str:
     systems = [message for message in prompt.messages if message["role"] == "system"]
     if systems:
         lines.append(f"- the system message begins `{_quote(prompt.text_of(systems[0]), 8)}`")
-    lines.append(f"- the request holds **{_count(len(prompt.messages), 'message')}**, **{len(prompt.tokens):,} tokens** in all")
+    lines.append(
+        f"- the request holds **{_count(len(prompt.messages), 'message')}**, **{len(prompt.tokens):,} tokens** in all"
+    )
     longest = _measure(prompt.last_text)["longest_word"]
     if longest:
         lines.append(f"- the longest word is `{_quote(longest, 1)}`")
@@ -184,12 +197,15 @@ def _list_messages(completion: Completion) -> str:
 
 
 def _write_table(rows: list[tuple[str, int]]) -> str:
-    return "\n".join(["| what | how many |", "|:--|--:|", *(f"| {name} | {value:,} |" for name, value in rows)])
+    return "\n".join(
+        ["| what | how many |", "|:--|--:|", *(f"| {name.replace('_', ' ')} | {value:,} |" for name, value in rows)]
+    )
 
 
 def _write_code(text: str) -> str:
     beginning = " ".join(text.split()[:6])[:60].encode("utf-8", "replace").decode().replace("`", "'")
-    return f"```python\nprompt = {json.dumps(beginning, ensure_ascii=False)}  # its beginning\nprint(len(prompt.split()), \"words\")\n```"
+    literal = json.dumps(beginning, ensure_ascii=False)
+    return f'```python\nprompt = {literal}  # its beginning\nprint(len(prompt.split()), "words")\n```'
 
 
 def _write_formula(text: str) -> str:

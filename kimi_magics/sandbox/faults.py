@@ -12,10 +12,10 @@ _ACCOUNT = "Your account org-5a4db00c0ffee1234567890abcdef012/proj-0ddba11cafe56
 class Fault:
     """One fault.
 
-    With `status` the request is answered with that error: `{"error": {"message", "type"}}`, or an HTML page. The other fields
-    disturb an answer that begins well. The `…_after` fields count chunks with content; an answer with fewer is disturbed just
-    before its finish chunk. `times` says how many requests it befalls, None is for ever. `path` is the end point below `/v1/`,
-    `*` means each.
+    With `status` the request is answered with that error: `{"error": {"message", "type"}}`, or an HTML page. The other
+    fields disturb an answer that begins well. The `…_after` fields count chunks with content, reasoning not counted; an
+    answer with fewer is disturbed just before its finish chunk. `times` says how many requests it befalls, None is for
+    ever. `path` is the end point below `/v1/`, `*` means each.
     """
 
     status: int | None = None
@@ -60,7 +60,7 @@ PRESETS: dict[str, Fault] = {
     "quota": Fault(
         429,
         "exceeded_current_quota_error",
-        f"{_ACCOUNT} is suspended due to insufficient balance, please recharge your account or check your plan and billing details",
+        f"{_ACCOUNT} is suspended due to insufficient balance, please recharge your account or check your plan",
     ),
     "content_filter": Fault(400, "content_filter", "The request was rejected because it was considered high risk"),
     "server_error": Fault(500, "server_error", "The server had an error while processing your request"),
@@ -81,11 +81,11 @@ def build_preset(name: str, **changes: Any) -> Fault:
 
 
 def read_fault(row: object) -> Fault:
-    """Build a fault from JSON: a preset's name, or an object with the fields of `Fault` and perhaps a preset's `name`."""
+    """Build a fault from JSON: a preset's name, or an object of `Fault`'s fields, perhaps with a preset's `name`."""
     if isinstance(row, str):
         return build_preset(row)
     if not isinstance(row, dict):
-        raise ValueError("a fault is a name or an object")  # noqa: TRY004 one kind of error for one kind of mistake
+        raise ValueError("a fault is a name or an object")
     changes = dict(row)
     name = changes.pop("name", None)
     unknown = set(changes) - {item.name for item in fields(Fault)}

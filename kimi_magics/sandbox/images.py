@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from kimi_magics.sandbox.refusal import RefusalError
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _DATA_URL = re.compile(r"data:(?P<kind>[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*?;base64,", re.ASCII)
 _IMAGE_TYPES = {f"image/{name}" for name in ("jpeg", "jpg", "png", "gif", "webp", "bmp", "heic", "heif")}
-_VIDEO_TYPES = {f"video/{name}" for name in ("mp4", "mpeg", "mov", "quicktime", "avi", "x-flv", "mpg", "webm", "wmv", "3gpp")}
+_VIDEO_TYPES = {
+    f"video/{name}" for name in ("mp4", "mpeg", "mov", "quicktime", "avi", "x-flv", "mpg", "webm", "wmv", "3gpp")
+}
 _PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"heif")
 _PIXEL_LIMIT = 80_000_000
@@ -48,7 +50,7 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """What was found out about one image; sizes in pixels, brightness from 0 (black) to 255, colours the commonest first."""
+    """What was found out about one image: size in pixels, brightness from 0 (black) to 255, its commonest colours."""
 
     digest: str
     format: str
@@ -70,9 +72,20 @@ class Video:
     size_bytes: int
 
 
+# A notebook's gauge sends the same images again and again.
+_pictures_read_last: OrderedDict[str, Picture] = OrderedDict()
+
+
 def read_image(url: object, find_file: Callable[[str], bytes | None]) -> Picture:
     """Read the image of an `image_url`, which must be a data URL or the `ms://` id of an uploaded file."""
-    return _Cache.read(_read_url(url, "image", _IMAGE_TYPES, find_file)[1])
+    data = _read_url(url, "image", _IMAGE_TYPES, find_file)[1]
+    digest = hashlib.sha256(data).hexdigest()
+    picture = _pictures_read_last.get(digest)
+    if picture is None:
+        picture = _pictures_read_last[digest] = _examine(data, digest)
+        if len(_pictures_read_last) > 256:
+            _pictures_read_last.popitem(last=False)
+    return picture
 
 
 def read_video(url: object, find_file: Callable[[str], bytes | None]) -> Video:
@@ -81,9 +94,7 @@ def read_video(url: object, find_file: Callable[[str], bytes | None]) -> Video:
     return Video(hashlib.sha256(data).hexdigest(), kind, len(data))
 
 
-def _read_url(
-    url: object, what: str, types: set[str], find_file: Callable[[str], bytes | None]
-) -> tuple[str, bytes]:
+def _read_url(url: object, what: str, types: set[str], find_file: Callable[[str], bytes | None]) -> tuple[str, bytes]:
     if not isinstance(url, str) or not url:
         raise RefusalError(f"Invalid request: {what}_url must be an object with url, or a string")
     if url.startswith("ms://"):
@@ -106,23 +117,6 @@ def _read_url(
     return kind, data
 
 
-class _Cache:
-    """The pictures read last: a notebook's gauge sends the same ones again and again."""
-
-    _pictures: OrderedDict[str, Picture] = OrderedDict()  # noqa: RUF012 shared on purpose
-
-    @classmethod
-    def read(cls, data: bytes) -> Picture:
-        digest = hashlib.sha256(data).hexdigest()
-        picture = cls._pictures.get(digest)
-        if picture is None:
-            picture = _examine(data, digest)
-            cls._pictures[digest] = picture
-            if len(cls._pictures) > 256:
-                cls._pictures.popitem(last=False)
-        return picture
-
-
 def _examine(data: bytes, digest: str) -> Picture:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:  # Pillow cannot read these by itself
         return Picture(digest, "HEIF", 1024, 1024, "unknown", 128.0, (), is_mostly_white=False)
@@ -135,9 +129,9 @@ def _examine(data: bytes, digest: str) -> Picture:
             return _describe(image, digest, "JPEG" if format_name == "MPO" else format_name, mode)
     except RefusalError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise RefusalError("Invalid request: unsupported image format or invalid image data") from error
-    except Exception as error:  # noqa: BLE001 a broken image makes Pillow raise nearly anything
+    except Exception as error:  # a broken image makes Pillow raise nearly anything
         raise RefusalError("Invalid request: failed to decode image, the data is broken") from error
 
 
@@ -151,12 +145,14 @@ def _describe(image: Image.Image, digest: str, format_name: str, mode: str) -> P
     pixels = list(zip(values[0::3], values[1::3], values[2::3], strict=True))
     grey = flat.convert("L").tobytes()
     names = Counter(map(_name_colour, pixels))
-    colours = tuple((name, round(100 * count / len(pixels))) for name, count in names.most_common(4) if count * 50 >= len(pixels))
+    colours = tuple(
+        (name, round(100 * count / len(pixels))) for name, count in names.most_common(4) if count * 50 >= len(pixels)
+    )
     white = sum(min(pixel) >= 235 for pixel in pixels) / len(pixels)
-    return Picture(digest, format_name, width, height, mode, sum(grey) / len(grey), colours, is_mostly_white=white >= 0.55)
+    return Picture(
+        digest, format_name, width, height, mode, sum(grey) / len(grey), colours, is_mostly_white=white >= 0.55
+    )
 
 
 def _name_colour(pixel: tuple[int, int, int]) -> str:
-    return min(
-        _COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(pixel, _COLOURS[name], strict=True))
-    )
+    return min(_COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(pixel, _COLOURS[name], strict=True)))

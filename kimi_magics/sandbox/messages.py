@@ -58,7 +58,8 @@ def read_prompt(body: Any, model: Model, find_file: Callable[[str], bytes | None
     last_user = max((i for i, message in enumerate(messages) if _role_of(message) == "user"), default=-1)
     thinking = body.get("thinking")
     keeps_all = isinstance(thinking, dict) and thinking.get("keep") == "all"
-    for tool in body.get("tools") or ():
+    tools = body.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
         prompt.tokens += split_tokens(json.dumps(tool, ensure_ascii=False, sort_keys=True))
     for position, message in enumerate(messages):
         _check_message(message, position, is_last=position == len(messages) - 1)
@@ -89,13 +90,18 @@ def _check_message(message: object, position: int, *, is_last: bool) -> None:
     if not (role == "assistant" and (message.get("tool_calls") or message.get("partial"))) and role != "tool":
         is_blank = content is None or (isinstance(content, str | list) and not content)
         refuse_unless(not is_blank, f"{where} with role '{role}' must not be empty")
-    refuse_unless(content is None or isinstance(content, str | list), f"content of {where} must be a string or an array")
+    refuse_unless(
+        content is None or isinstance(content, str | list), f"content of {where} must be a string or an array"
+    )
     reasoning = message.get("reasoning_content")
     refuse_unless(reasoning is None or isinstance(reasoning, str), f"reasoning_content of {where} must be a string")
     refuse_unless(isinstance(message.get("name", ""), str | None), f"name of {where} must be a string")
     partial = message.get("partial", False)
     refuse_unless(isinstance(partial, bool | None), f"partial of {where} must be a boolean")
-    refuse_unless(not partial or (is_last and role == "assistant"), "partial is only allowed on the last message, with role assistant")
+    refuse_unless(
+        not partial or (is_last and role == "assistant"),
+        "partial is only allowed on the last message, with role assistant",
+    )
     refuse_unless(role != "tool" or isinstance(message.get("tool_call_id"), str), f"{where} must have a tool_call_id")
     _check_tool_calls(message, where)
 
@@ -175,7 +181,7 @@ def _count_extras(message: Message, prompt: Prompt) -> None:
 
 
 def read_search_tokens(message: Message) -> int:
-    """Return the tokens of a `$web_search` result, which the echoed arguments state and which are billed as prompt tokens."""
+    """Return the tokens of a `$web_search` result: the echoed arguments state them, the prompt is billed for them."""
     content = message.get("content")
     if not isinstance(content, str) or "search_result" not in content:
         return 0

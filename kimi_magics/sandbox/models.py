@@ -1,4 +1,4 @@
-"""The models the sandbox knows: the live ones of November 2026, and the retired ones, which it refuses as the API does."""
+"""The models the sandbox knows: the live ones of November 2026, and the retired ones, which it refuses."""
 
 from __future__ import annotations
 
@@ -100,6 +100,4 @@ def find_model(name: object, revived: tuple[str, ...] = ()) -> Model:
     for model in list_models(revived):
         if model.id == name:
             return model
-    raise RefusalError(
-        f"Not found the model {name} or Permission denied", status=404, type="resource_not_found_error"
-    )
+    raise RefusalError(f"Not found the model {name} or Permission denied", status=404, type="resource_not_found_error")

@@ -12,11 +12,12 @@ UsagePlace = Literal["choice", "chunk", "extra"]
 class SandboxOptions:
     """How a sandbox behaves.
 
-    `key` is the only bearer accepted. `usage_place` says where a stream carries its usage: in `choices[0].usage` of the finish
-    chunk, at the top level of that chunk, or on an extra chunk with `choices: []`. `rpm` and `concurrency` count completions;
-    `rpm` within `rpm_window_seconds`. `tokens_per_second` paces a completion, None is as fast as possible. `chunk_tokens` is the
-    size of a stream's pieces. `estimate_refuses` names live models that the estimate endpoint does not know yet, `revived` retired
-    models that are to answer as before. With `replay`, a streaming completion sends exactly these raw pieces.
+    `key` is the only bearer accepted. `usage_place` says where a stream carries its usage: in `choices[0].usage` of the
+    finish chunk, at the top level of that chunk, or on an extra chunk with `choices: []`. `rpm` (within
+    `rpm_window_seconds`) and `concurrency` count completions. `tokens_per_second` paces a completion, None is as fast
+    as possible. `chunk_tokens` is the size of a stream's pieces. `estimate_refuses` names live models that the estimate
+    end point does not know yet, `revived` retired models that are to answer as before. With `replay`, a streaming
+    completion sends exactly these raw pieces.
     """
 
     key: str = "sandbox"

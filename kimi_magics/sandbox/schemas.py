@@ -60,7 +60,11 @@ class _Builder:
 
     def _build_any(self, schemas: list[Any], name: str, depth: int) -> Any:
         # Near the end of the depth the plainest branch stops a schema that holds itself.
-        plain = [item for item in schemas if isinstance(item, dict) and item.get("type") in ("null", "string", "number", "integer")]
+        plain = [
+            item
+            for item in schemas
+            if isinstance(item, dict) and item.get("type") in ("null", "string", "number", "integer")
+        ]
         chosen = plain[-1] if depth > _DEEPEST // 2 and plain else schemas[0]
         return self.build(chosen, name, depth + 1)
 
@@ -71,7 +75,9 @@ class _Builder:
         return built[0]
 
     def _build_type(self, schema: Schema, name: str, depth: int) -> Any:
-        kind = schema.get("type") or ("object" if "properties" in schema else "array" if "items" in schema else "string")
+        kind = schema.get("type") or (
+            "object" if "properties" in schema else "array" if "items" in schema else "string"
+        )
         if isinstance(kind, list):
             kind = next((item for item in kind if item != "null"), "null")
         if kind == "object":

@@ -1,4 +1,4 @@
-"""What a running sandbox remembers: requests, queued faults, uploaded files, limits in use. Safe to use from any thread."""
+"""What a running sandbox remembers: requests, queued faults, files, limits in use. Safe to use from any thread."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class State:
         with self._lock:
             self._requests.append((request, body_bytes))
             self._body_bytes += body_bytes
-            while len(self._requests) > _MOST_REQUESTS or (self._body_bytes > _MOST_BODY_BYTES and len(self._requests) > 1):
+            while len(self._requests) > _MOST_REQUESTS or (
+                self._body_bytes > _MOST_BODY_BYTES and len(self._requests) > 1
+            ):
                 self._body_bytes -= self._requests.popleft()[1]
 
     def count_disconnect(self) -> None:
@@ -111,7 +113,9 @@ class State:
     @staticmethod
     def _build_limit(kind: str, limit: int, wait_seconds: int) -> RefusalError:
         account = PRESETS["rate_limit"].message.partition(" request reached")[0]
-        message = f"{account} request reached organization max {kind}: {limit}, please try again after {wait_seconds} seconds"
+        message = (
+            f"{account} request reached organization max {kind}: {limit}, please try again after {wait_seconds} seconds"
+        )
         return RefusalError(message, status=429, type="rate_limit_reached_error")
 
     def enter(self, handler: object, leave: Callable[[], object]) -> None:
@@ -131,7 +135,7 @@ class State:
             return list(self._leavers.values())
 
     def clear(self) -> None:
-        """Forget requests, faults, counters, cached prefixes and uploaded files."""
+        """Forget requests, faults, counters and cached prefixes; uploaded files stay."""
         with self._lock:
             self._requests.clear()
             self._body_bytes = 0
@@ -139,7 +143,6 @@ class State:
             self._prefixes.clear()
             self._admitted.clear()
             self._disconnects = 0
-        self.files.clear()
 
     def to_row(self) -> dict[str, Any]:
         """Return the figures for GET /_sandbox/state."""

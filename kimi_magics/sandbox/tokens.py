@@ -35,7 +35,7 @@ def split_tokens(text: str) -> list[str]:
 
 
 def count_image_tokens(width: int, height: int, model: Model) -> int:
-    """Return the tokens of an image of this size in pixels: cells of 28 pixels after scaling down, and four around them."""
+    """Return the tokens of an image of this size in pixels: its cells of 28 pixels once scaled down, and four more."""
     cells = max(1, width // 14) * max(1, height // 14)
     scale = min(1.0, math.sqrt(model.patch_limit / cells), 512 * 14 / width, 512 * 14 / height)
     rows = math.ceil(max(1, int(height * scale)) / 28)

@@ -45,7 +45,9 @@ def _check_tool(tool: Any, model: Model) -> str:
     is_right = isinstance(name, str) and _NAME.fullmatch(name) is not None
     refuse_unless(is_right, f"function name is invalid, must match ^[a-zA-Z_][a-zA-Z0-9-_]{{2,63}}$, got {name!r}")
     parameters = function.get("parameters")
-    refuse_unless(parameters is None or isinstance(parameters, dict), f"parameters of function {name} must be a JSON schema")
+    refuse_unless(
+        parameters is None or isinstance(parameters, dict), f"parameters of function {name} must be a JSON schema"
+    )
     return str(name)
 
 

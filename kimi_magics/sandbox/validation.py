@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from kimi_magics.sandbox.options import SandboxOptions
 
 _EFFORTS = ("low", "high", "max")
-_FREE_RANGES = {"temperature": (0, 1), "top_p": (0, 1), "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2), "n": (1, 5)}
+_FREE_RANGES = {
+    "temperature": (0, 1),
+    "top_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "n": (1, 5),
+}
 _FIXED_VALUES = {"temperature": 1, "top_p": 0.95, "n": 1, "presence_penalty": 0, "frequency_penalty": 0}
 
 
@@ -54,7 +60,10 @@ def read_completion(body: Any, options: SandboxOptions, find_file: Callable[[str
     format_name, schema = _read_format(body, prompt)
     last = prompt.messages[-1]
     is_partial = bool(last.get("partial"))
-    refuse_unless(not (is_partial and format_name == "json_object"), "partial mode is not supported with response_format json_object")
+    refuse_unless(
+        not (is_partial and format_name == "json_object"),
+        "partial mode is not supported with response_format json_object",
+    )
     return Completion(
         model=model,
         prompt=prompt,
@@ -77,7 +86,9 @@ def count_prompt(body: Any, options: SandboxOptions, find_file: Callable[[str], 
     """Check the body of an estimate, and return its tokens; raises RefusalError."""
     model = _read_model(body, options)
     if model.id in options.estimate_refuses:
-        raise RefusalError(f"Not found the model {model.id} or Permission denied", status=404, type="resource_not_found_error")
+        raise RefusalError(
+            f"Not found the model {model.id} or Permission denied", status=404, type="resource_not_found_error"
+        )
     return len(read_prompt(body, model, find_file).tokens)
 
 
@@ -92,7 +103,9 @@ def _read_thinking(body: Any, model: Model) -> bool:
     thinking, effort = body.get("thinking"), body.get("reasoning_effort")
     if effort is not None:
         refuse_unless(model.takes_effort, f"reasoning_effort is not supported for model {model.id}")
-        refuse_unless(effort in _EFFORTS, f"invalid reasoning_effort: {effort!r}, expected one of {', '.join(_EFFORTS)}")
+        refuse_unless(
+            effort in _EFFORTS, f"invalid reasoning_effort: {effort!r}, expected one of {', '.join(_EFFORTS)}"
+        )
     if thinking is None:
         return model.thinking != "none"
     has_field = model.thinking == "switchable" or (model.thinking == "always" and not model.takes_effort)
@@ -102,7 +115,8 @@ def _read_thinking(body: Any, model: Model) -> bool:
     refuse_unless(kind in ("enabled", "disabled"), f"invalid thinking type: {kind!r}")
     refuse_unless(thinking.get("keep") in (None, "all"), f"invalid thinking keep: {thinking.get('keep')!r}")
     refuse_unless(
-        kind == "enabled" or model.thinking == "switchable", f"invalid thinking: only type=enabled is allowed for model {model.id}"
+        kind == "enabled" or model.thinking == "switchable",
+        f"invalid thinking: only type=enabled is allowed for model {model.id}",
     )
     return bool(kind == "enabled")
 
@@ -125,12 +139,11 @@ def _check_sampling(body: Any, model: Model, *, thinks: bool) -> None:
 
 
 def _check_reasoning_replay(messages: list[Message], *, thinks: bool) -> None:
-    for position, message in enumerate(messages):
-        is_missing = bool(message.get("tool_calls")) and not message.get("reasoning_content")
+    for position, row in enumerate(messages):
+        is_missing = bool(row.get("tool_calls")) and not row.get("reasoning_content")
         if thinks and is_missing:
-            raise RefusalError(
-                f"thinking is enabled but reasoning_content is missing in assistant tool call message at index {position}"
-            )
+            message = "thinking is enabled but reasoning_content is missing in assistant tool call message"
+            raise RefusalError(f"{message} at index {position}")
 
 
 def _read_format(body: Any, prompt: Prompt) -> tuple[str, dict[str, Any]]:
@@ -140,13 +153,18 @@ def _read_format(body: Any, prompt: Prompt) -> tuple[str, dict[str, Any]]:
     kind = value.get("type") if isinstance(value, dict) else None
     refuse_unless(kind in ("text", "json_object", "json_schema"), f"invalid response_format: {kind!r}")
     if kind == "json_object":
-        refuse_unless("json" in prompt.all_text.lower(), "response_format json_object needs the word 'json' in the messages")
+        refuse_unless(
+            "json" in prompt.all_text.lower(), "response_format json_object needs the word 'json' in the messages"
+        )
     if kind != "json_schema":
         return str(kind), {}
     holder = value.get("json_schema")
     schema = holder.get("schema") if isinstance(holder, dict) else None
     refuse_unless(isinstance(schema, dict), "response_format json_schema needs json_schema.schema")
-    refuse_unless(isinstance(holder.get("name"), str) and bool(holder["name"]), "response_format json_schema needs json_schema.name")
+    refuse_unless(
+        isinstance(holder.get("name"), str) and bool(holder["name"]),
+        "response_format json_schema needs json_schema.name",
+    )
     return "json_schema", dict(schema or {})
 
 
@@ -182,7 +200,10 @@ def _read_limit(body: Any, model: Model, prompt_tokens: int) -> int:
 def _read_stops(body: Any) -> tuple[str, ...]:
     value = body.get("stop")
     stops = [value] if isinstance(value, str) else value or []
-    refuse_unless(isinstance(stops, list) and all(isinstance(stop, str) for stop in stops), "stop must be a string or an array of strings")
+    refuse_unless(
+        isinstance(stops, list) and all(isinstance(stop, str) for stop in stops),
+        "stop must be a string or an array of strings",
+    )
     refuse_unless(len(stops) <= 5, f"at most 5 stop words are allowed, got {len(stops)}")
     for stop in stops:
         size = len(stop.encode("utf-8", "replace"))

@@ -196,7 +196,8 @@ def check_name(name: str) -> None:
         return
     if "key" in name.lower():
         raise ConfigError(
-            "an API key is never kept in the settings", remedy="set MOONSHOT_API_KEY in the environment, or with getpass"
+            "an API key is never kept in the settings",
+            remedy="set MOONSHOT_API_KEY in the environment, or with getpass",
         )
     close = difflib.get_close_matches(name, _BY_NAME, n=1)
     raise ConfigError(
@@ -205,9 +206,16 @@ def check_name(name: str) -> None:
     )
 
 
+def explain(name: str) -> str:
+    """Return what a setting means, in a few words."""
+    return "the price of this model, per million tokens" if name.startswith(PRICE_PREFIX) else _BY_NAME[name].help
+
+
 def _read_value(name: str, text: str, *, where: str = "") -> Any:
     if holds_key(text):
-        raise ConfigError("the value looks like an API key, which is never kept in the settings", remedy="set MOONSHOT_API_KEY")
+        raise ConfigError(
+            "the value looks like an API key, which is never kept in the settings", remedy="set MOONSHOT_API_KEY"
+        )
     check_name(name)
     if name.startswith(PRICE_PREFIX):
         read_price(text)
@@ -216,7 +224,9 @@ def _read_value(name: str, text: str, *, where: str = "") -> Any:
     try:
         return setting.read(text)
     except ValueError as error:
-        reason = str(error) if not str(error).startswith(("invalid literal", "could not convert")) else "is not a number"
+        reason = (
+            str(error) if not str(error).startswith(("invalid literal", "could not convert")) else "is not a number"
+        )
         raise ConfigError(f"{name}={text}{where}: the value {reason}", remedy=f"{name}: {setting.help}") from None
 
 
@@ -231,13 +241,21 @@ def read_price(text: str) -> Price:
     except InvalidOperation:
         amounts = []
     currency = currency.strip().upper() or "USD"
-    if len(amounts) not in (2, 3) or not all(amount.is_finite() and amount >= 0 for amount in amounts) or len(currency) != 3:
+    if (
+        len(amounts) not in (2, 3)
+        or not all(amount.is_finite() and amount >= 0 for amount in amounts)
+        or len(currency) != 3
+    ):
         raise ConfigError(
             f"{text!r} is not a price", remedy="write cached/input/output per million tokens, as in 0.16/0.95/4.00 USD"
         )
     *cached, input_price, output_price = amounts
     return Price(
-        input=input_price, output=output_price, cached=cached[0] if cached else None, currency=currency, source="settings"
+        input=input_price,
+        output=output_price,
+        cached=cached[0] if cached else None,
+        currency=currency,
+        source="settings",
     )
 
 

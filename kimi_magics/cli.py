@@ -1,0 +1,74 @@
+"""The command `kimi-magics`: a thin edge over the rooms; each subcommand imports what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from kimi_magics import __version__
+from kimi_magics.errors import KimiError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return its exit code; errors of ours are one or two lines on stderr."""
+    # A pipe or a log may be in an encoding that lacks `·` and `→`: a mark is better than a crash.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    chosen = build_parser().parse_args(arguments)
+    try:
+        code: int = chosen.run(chosen)
+    except KimiError as error:
+        print(f"kimi-magics: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="kimi-magics", description="Kimi in Jupyter: try it, check it.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"kimi-magics {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="open the first notebook against a local sandbox; needs no key")
+    demo.add_argument("--once", action="store_true", help="run the notebook without a browser and print what happened")
+    demo.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
+    demo.set_defaults(run=_demo)
+
+    sandbox = commands.add_parser("sandbox", help="serve the Kimi API on this machine, without a model")
+    from kimi_magics.sandbox.command import add_arguments
+
+    add_arguments(sandbox)
+    sandbox.set_defaults(run=_sandbox)
+
+    doctor = commands.add_parser("doctor", help="tell what is right and wrong with the set-up")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    from kimi_magics.notebook import demo
+
+    if chosen.once:
+        return demo.run_once()
+    return demo.serve(opens_browser=not chosen.no_browser)
+
+
+def _sandbox(chosen: argparse.Namespace) -> int:
+    from kimi_magics.sandbox.command import run
+
+    return run(chosen)
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from kimi_magics.notebook.doctor import report
+
+    return report(as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

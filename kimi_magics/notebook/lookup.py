@@ -1,0 +1,120 @@
+"""Find what a flag names: a variable of the user, an output, or a file, ready to be sent."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kimi_magics.core.media import Image
+from kimi_magics.core.prompt import resolve
+from kimi_magics.errors import ImageError
+
+# What the models use at most; more costs time and no quality (kimi_api.md section 3). A page scan keeps 2,000 pixels of
+# width, so that its text stays readable.
+_MOST_WIDTH, _MOST_HEIGHT, _READABLE_WIDTH = 4096, 2160, 2000
+# A picture of more pixels is taken for a decompression bomb; a camera has up to about 200 million.
+_MOST_PIXELS = 250_000_000
+_SENT_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+
+
+def find_image(name: str, variables: Mapping[str, Any]) -> Image:
+    """Return the picture that `name` stands for: a variable, `Out[n]`, `_`, or a path. Raises ImageError."""
+    if re.match(r"https?://", name, re.IGNORECASE):
+        raise ImageError(
+            f"{_short(name)} is an address, and the API takes no addresses",
+            remedy="download the picture and name the file",
+        )
+    return prepare_image(_find_value(name, variables), label=_short(name))
+
+
+def _find_value(name: str, variables: Mapping[str, Any]) -> Any:
+    first = re.split(r"[.\[]", name)[0]
+    # `plot.png` may be a file although there is a variable `plot`.
+    if first in variables and not Path(name).is_file():
+        return resolve(name, variables)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise ImageError(f"{_short(name)} is a folder", remedy="name a file in it")
+    if not path.is_file():
+        raise ImageError(
+            f"{_short(name)} is neither a variable nor a file",
+            remedy="name a figure, a PIL image, bytes, or the path of a picture",
+        )
+    return path
+
+
+def prepare_image(value: Any, *, label: str) -> Image:
+    """Turn a picture of any kind into what is sent: upright, without metadata, not larger than the models use.
+
+    Takes a path, bytes, a PIL image, a matplotlib figure or axes, IPython.display.Image, and whatever has `_repr_png_`
+    or `_repr_jpeg_`. Raises ImageError.
+    """
+    import PIL.Image
+    import PIL.ImageOps
+
+    try:
+        picture = value if isinstance(value, PIL.Image.Image) else PIL.Image.open(io.BytesIO(_read_bytes(value, label)))
+        if picture.width * picture.height > _MOST_PIXELS:
+            raise ImageError(
+                f"{label} has {picture.width:,} × {picture.height:,} pixels: too many to be opened safely",
+                remedy="make it smaller",
+            )
+        kind = picture.format if picture.format in _SENT_FORMATS else "PNG"
+        picture = PIL.ImageOps.exif_transpose(picture) or picture
+        picture = _shrink(picture)
+        if picture.mode not in ("RGB", "RGBA", "L"):
+            picture = picture.convert(
+                "RGBA" if "transparency" in picture.info or picture.mode in ("LA", "PA") else "RGB"
+            )
+        out = io.BytesIO()
+        # A fresh image: what was beside the pixels (place, camera, comments) is not sent.
+        bare = PIL.Image.frombytes(picture.mode, picture.size, picture.tobytes())
+        bare.convert("RGB" if kind == "JPEG" else bare.mode).save(out, kind, quality=92)
+    except ImageError:
+        raise
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError, MemoryError) as error:
+        raise ImageError(
+            f"{label} cannot be read as a picture: {error}", remedy="jpeg, png, gif, webp and bmp can be sent"
+        ) from None
+    return Image(out.getvalue(), _SENT_FORMATS[kind], picture.width, picture.height, label)
+
+
+def _read_bytes(value: Any, label: str) -> bytes:
+    if isinstance(value, Path):
+        return value.read_bytes()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    figure = value if hasattr(value, "savefig") else getattr(value, "figure", None)
+    if figure is not None and hasattr(figure, "savefig"):
+        out = io.BytesIO()
+        figure.savefig(out, format="png", bbox_inches="tight")
+        return out.getvalue()
+    for method in ("_repr_png_", "_repr_jpeg_"):
+        data = getattr(value, method, lambda: None)()
+        # Some return (data, metadata).
+        data = data[0] if isinstance(data, tuple) else data
+        if isinstance(data, str):
+            from base64 import b64decode
+
+            return b64decode(data)
+        if data:
+            return bytes(data)
+    raise ImageError(
+        f"{label} is of type {type(value).__name__}, which has no picture",
+        remedy="name a figure, a PIL image, bytes, or the path of a picture",
+    )
+
+
+def _shrink(picture: Any) -> Any:
+    fit = min(1.0, _MOST_WIDTH / picture.width, _MOST_HEIGHT / picture.height)
+    scale = max(fit, min(1.0, _READABLE_WIDTH / picture.width))
+    if scale >= 1.0:
+        return picture
+    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 60 else name[:59] + "…"

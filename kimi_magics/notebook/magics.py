@@ -1,0 +1,242 @@
+"""The magics: each reads its line, runs, and returns; the work is done in the rooms behind.
+
+Loading the extension is cheap: what is heavy (HTTP, JSON, Markdown, prices) is imported by the first call.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
+
+from kimi_magics.core.ask import OPTIONS, Ask, HelpRequested, LineParser, Option
+from kimi_magics.errors import InterruptedReplyError, KimiError
+from kimi_magics.notebook import complete
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from kimi_magics.core.prompt import Prompt
+    from kimi_magics.core.reply import Reply
+    from kimi_magics.notebook.session import Session
+
+_JSON = Option(("--json",), "print JSON instead of a table")
+
+PARSERS: dict[str, LineParser] = {
+    "kimi": LineParser(
+        "%%kimi",
+        "Ask a Kimi model. The flags stand on the first line, the prompt below it; or in one line with %kimi.\n"
+        "{{name}}, {{a.b}}, {{a[0]}} and {{a['k']}} are filled in; every other brace is text.",
+        usage="%%kimi [flags]        the prompt on the lines below\n       %kimi [flags] prompt",
+        examples='examples:\n  %%kimi -m kimi-k3 --effort low -o answer\n  %kimi -s "Answer in French." What is {{topic}}?\n'
+        "The reply is bound to the variable after -o, and always to _kimi: .text .thinking .usage .cost .finish_reason",
+    ),
+    "kimi_estimate": LineParser(
+        "%kimi_estimate",
+        "Show tokens, cost and share of the context of a prompt, counted by the API; nothing is generated.\n"
+        "Takes the flags of %%kimi, in a line or as a cell magic.",
+        options=(*OPTIONS, Option(("--compare",), "for all live models"), _JSON),
+        usage="%kimi_estimate [flags] prompt",
+        examples="example:\n  %kimi_estimate --compare {{report}}",
+    ),
+    "kimi_models": LineParser(
+        "%kimi_models",
+        "List the models that the host serves: context, abilities, price.",
+        options=(Option(("--all",), "the retired ones too"), _JSON),
+    ),
+    "kimi_config": LineParser(
+        "%kimi_config",
+        "Show the settings, get one, or set one for this session.",
+        options=(
+            Option(("--save",), "set it for all sessions"),
+            Option(("--unset",), "go back to the default", metavar="NAME"),
+            _JSON,
+        ),
+        usage="%kimi_config [flags] [NAME | NAME=VALUE]",
+        examples="examples:\n  %kimi_config model=kimi-k3\n  %kimi_config --save footer=off\n  %kimi_config model",
+    ),
+}
+
+
+def _guard(magic: Callable[..., None]) -> Callable[..., None]:
+    """Show the help that was asked for, and let an interrupt fail the cell in one line like any other error."""
+
+    @functools.wraps(magic)
+    def guarded(
+        self: KimiMagics, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None
+    ) -> None:
+        try:
+            magic(self, line, cell, local_ns)
+        except HelpRequested as help_text:
+            print(help_text)  # noqa: T201 — this is the output
+        except KeyboardInterrupt:
+            raise InterruptedReplyError("interrupted", remedy="run the cell again") from None
+
+    guarded.__doc__ = PARSERS[magic.__name__].format_help()
+    return guarded
+
+
+# The docstrings of the magics are their help, put in place by `_guard`.
+@magics_class
+class KimiMagics(Magics):
+    """The magics of one shell."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        # Magics.shell is typed as optional.
+        self._shell = shell
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """What is kept between cells; made, with its imports, at the first use."""
+        if self._session is None:
+            from kimi_magics.notebook.session import Session
+
+            self._session = Session()
+        return self._session
+
+    @no_var_expand
+    @needs_local_scope
+    @line_cell_magic
+    @_guard
+    def kimi(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> None:  # noqa: D102
+        ask = self._read("kimi", line, cell)
+        prompt = self._build(ask, local_ns)
+        if ask.dry_run:
+            self._show_body(prompt)
+        else:
+            self._call(prompt, out=ask.out)
+
+    @no_var_expand
+    @needs_local_scope
+    @line_cell_magic
+    @_guard
+    def kimi_estimate(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> None:  # noqa: D102
+        from kimi_magics.notebook.reports import report_estimate
+
+        ask = self._read("kimi_estimate", line, cell)
+        prompt = self._build(ask, local_ns)
+        if ask.dry_run:
+            self._show_body(prompt)
+        else:
+            report_estimate(self.session, prompt, compare=ask.extra["compare"], as_json=ask.extra["json"])
+
+    @no_var_expand
+    @line_magic
+    @_guard
+    def kimi_models(self, line: str, cell: None = None, local_ns: None = None) -> None:  # noqa: D102
+        from kimi_magics.notebook.reports import report_models
+
+        ask = self._read("kimi_models", line, "")
+        report_models(self.session, as_json=ask.extra["json"], with_retired=ask.extra["all"])
+
+    @no_var_expand
+    @line_magic
+    @_guard
+    def kimi_config(self, line: str, cell: None = None, local_ns: None = None) -> None:  # noqa: D102
+        from kimi_magics.notebook.reports import report_config
+
+        report_config(self.session, self._read("kimi_config", line, None))
+
+    # ------------------------------------------------------------ steps
+
+    def _read(self, name: str, line: str, cell: str | None) -> Ask:
+        parser = PARSERS[name]
+        return parser.parse_line(line) if cell is None else parser.parse_cell(line, cell)
+
+    def _build(self, ask: Ask, local_ns: Mapping[str, Any] | None) -> Prompt:
+        from kimi_magics.notebook.lookup import find_image
+
+        variables = ChainMap(dict(local_ns or {}), self._shell.user_ns)
+        images = [find_image(name, variables) for name in ask.image]
+        return self.session.build(ask, variables=variables, images=images)
+
+    def _show_body(self, prompt: Prompt) -> None:
+        from kimi_magics.core.wire import preview_body
+        from kimi_magics.notebook.reports import print_json
+
+        print_json(preview_body(prompt))
+
+    def _call(self, prompt: Prompt, *, out: str | None) -> None:
+        from kimi_magics.notebook.views import choose_view
+
+        config = self.session.config
+        view = choose_view(self._shell, chosen=config.get("view"), has_footer=config.get("footer") == "on")
+        reply = self.session.open_reply(prompt)
+        is_kept = True
+        try:
+            self.session.call(prompt, reply=reply, view=view)
+        except KimiError as error:
+            # A refused call leaves the variables alone; one that was stopped leaves what had arrived.
+            is_kept = reply.has_begun or isinstance(error, InterruptedReplyError)
+            raise
+        finally:
+            if is_kept:
+                self._bind(reply, out)
+
+    def _bind(self, reply: Reply, out: str | None) -> None:
+        self._shell.user_ns["_kimi"] = reply
+        if out:
+            self._shell.user_ns[out] = reply
+
+
+_QUESTION = re.compile(r"^(\s*)%(kimi|kimi_estimate)[ \t]+(.*\w.*\?)\s*$")
+
+
+def keep_questions(lines: list[str]) -> list[str]:
+    """Turn `%kimi … ?` into the call that it means; `%kimi?` stays help.
+
+    The body of a cell magic and strings over several lines are left as they are.
+    """
+    if lines and lines[0].startswith("%%"):
+        return lines
+    result, quotes = [], 0
+    for line in lines:
+        match = None if quotes % 2 else _QUESTION.match(line)
+        if match:
+            indent, name, text = match.groups()
+            line = f"{indent}get_ipython().run_line_magic({name!r}, {text!r})\n"
+        else:
+            quotes += line.count('"""') + line.count("'''")
+        result.append(line)
+    return result
+
+
+def _foreign_transformers(shell: InteractiveShell) -> list[Callable[[list[str]], list[str]]]:
+    """Return the transformers of others: a reloaded module's function is not the one that it registered before."""
+    return [
+        other for other in shell.input_transformers_cleanup if getattr(other, "__name__", "") != keep_questions.__name__
+    ]
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics and their completion."""
+    magics = KimiMagics(shell)
+    shell.register_magics(magics)
+
+    def model_names() -> list[str]:
+        return [model.name for model in magics.session.catalog.live()]
+
+    def setting_names() -> list[str]:
+        return magics.session.config.names()
+
+    # IPython reads a line that ends with a question mark as a call for help, also `%kimi what is a token?`.
+    shell.input_transformers_cleanup[:] = [*_foreign_transformers(shell), keep_questions]
+    complete.install(shell, PARSERS, models=model_names, words={"kimi_config": setting_names})
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the magics away and close the connections."""
+    registry = shell.magics_manager
+    shell.input_transformers_cleanup[:] = _foreign_transformers(shell)
+    magics = registry.registry.pop(KimiMagics.__name__, None)
+    for kind in ("line", "cell"):
+        for name in PARSERS:
+            registry.magics[kind].pop(name, None)
+    if isinstance(magics, KimiMagics) and magics._session is not None:
+        magics._session.close()

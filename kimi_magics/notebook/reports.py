@@ -1,0 +1,207 @@
+"""What the reporting magics show: models, estimates, settings; each as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from kimi_magics.core.ask import Ask
+from kimi_magics.core.estimate import Estimate
+from kimi_magics.core.models import Model
+from kimi_magics.core.prompt import Prompt, adapt
+from kimi_magics.core.usage import Price, format_money
+from kimi_magics.errors import CallError, MissingKeyError, PromptError
+from kimi_magics.notebook.session import Session, base_url
+from kimi_magics.notebook.tables import show_table
+
+
+def print_json(value: Any) -> None:
+    """Print `value` for a program to read."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201 — this is the output
+
+
+# ---------------------------------------------------------------- models
+
+
+def report_models(session: Session, *, as_json: bool, with_retired: bool) -> None:
+    """Show the models that the host serves now, else those of our list, and say which."""
+    try:
+        models, note = session.fetch_models(), f"As served by {session.client.host}."
+    except (CallError, MissingKeyError) as error:
+        models = session.catalog.live()
+        note = f"From the built-in list of {session.catalog.checked.isoformat()}: {error.message}."
+    if with_retired:
+        names = {model.name for model in models}
+        models = models + [model for model in session.catalog if model.retired and model.name not in names]
+    if as_json:
+        print_json([_model_facts(model, session.price_of(model)) for model in models])
+        return
+    headers = ["model", "context", "answer up to", "reads", "thinking", "price per 1M (cached / input / output)"]
+    show_table(headers, [_model_row(model, session.price_of(model)) for model in models], note=note)
+
+
+def _model_row(model: Model, price: Price | None) -> list[str]:
+    name = model.name + (f" (retired {model.retired.isoformat()})" if model.retired else "")
+    return [
+        name,
+        _number(model.context_tokens),
+        _number(model.default_output_tokens),
+        _reads(model),
+        _thinks(model),
+        _price(price),
+    ]
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def _reads(model: Model) -> str:
+    kinds = ["text"] + ["images"] * bool(model.supports_images) + ["video"] * bool(model.supports_video)
+    return ", ".join(kinds)
+
+
+def _thinks(model: Model) -> str:
+    return {
+        "switch": "on, --thinking off",
+        "always": "always",
+        "effort": "always, --effort",
+        "never": "no",
+        "unknown": "unknown",
+    }[model.thinking]
+
+
+def _price(price: Price | None) -> str:
+    if price is None:
+        return "unknown"
+    figures = [price.cached, price.input, price.output]
+    return " / ".join("–" if figure is None else f"{figure:.2f}" for figure in figures) + f" {price.currency}"
+
+
+def _model_facts(model: Model, price: Price | None) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "context_tokens": model.context_tokens,
+        "default_output_tokens": model.default_output_tokens,
+        "supports_images": model.supports_images,
+        "supports_video": model.supports_video,
+        "thinking": model.thinking,
+        "retired": model.retired.isoformat() if model.retired else None,
+        "replacement": model.replacement,
+        "price": price
+        and {
+            "cached": None if price.cached is None else str(price.cached),
+            "input": str(price.input),
+            "output": str(price.output),
+            "currency": price.currency,
+            "as_of": price.as_of.isoformat() if price.as_of else None,
+            "source": price.source,
+        },
+    }
+
+
+# ---------------------------------------------------------------- estimate
+
+
+def report_estimate(session: Session, prompt: Prompt, *, compare: bool, as_json: bool) -> None:
+    """Show what `prompt` would cost, for its model or with `compare` for every live one; nothing is generated."""
+    estimates = [session.estimate(prompt)] if not compare else _compare(session, prompt)
+    if as_json:
+        facts = [_estimate_facts(estimate, session.currency) for estimate in estimates]
+        print_json(facts if compare else facts[0])
+        return
+    headers = ["model", "tokens", "of the context", "input", "answer up to", "at most"]
+    notes = {estimate.note for estimate in estimates if estimate.note}
+    note = f"≈ counted here: {'; '.join(sorted(notes))}." if notes else "Counted by the API; nothing was generated."
+    show_table(headers, [_estimate_row(estimate) for estimate in estimates], note=note)
+
+
+def _compare(session: Session, prompt: Prompt) -> list[Estimate]:
+    try:
+        models = session.fetch_models()
+    except (CallError, MissingKeyError):
+        models = session.catalog.live()
+    estimates = []
+    for model in models:
+        try:
+            estimates.append(session.estimate(adapt(prompt, model)))
+        except PromptError:
+            continue  # a model that cannot take this prompt is no alternative
+    return estimates
+
+
+def _estimate_row(estimate: Estimate) -> list[str]:
+    currency = estimate.price.currency if estimate.price else ""
+    share = estimate.context_share
+    return [
+        estimate.model.name,
+        ("" if estimate.is_counted else "≈ ") + f"{estimate.prompt_tokens:,}",
+        "unknown" if share is None else f"{share:.1%}" if share >= 0.001 else "< 0.1%",
+        "unknown price" if estimate.input_cost is None else format_money(estimate.input_cost, currency),
+        _number(estimate.output_limit),
+        "unknown" if estimate.ceiling is None else format_money(estimate.ceiling, currency),
+    ]
+
+
+def _estimate_facts(estimate: Estimate, currency: str) -> dict[str, Any]:
+    return {
+        "model": estimate.model.name,
+        "prompt_tokens": estimate.prompt_tokens,
+        "counted": estimate.is_counted,
+        "note": estimate.note,
+        "context_share": estimate.context_share,
+        "input_cost": None if estimate.input_cost is None else str(estimate.input_cost),
+        "output_limit": estimate.output_limit,
+        "ceiling": None if estimate.ceiling is None else str(estimate.ceiling),
+        "currency": estimate.price.currency if estimate.price else currency,
+    }
+
+
+# ---------------------------------------------------------------- settings
+
+
+def report_config(session: Session, ask: Ask) -> None:
+    """Show, get or set: nothing, `NAME`, or `NAME=VALUE`."""
+    name, equals, value = (part.strip() for part in _split_setting(ask.text))
+    is_saved: bool = ask.extra["save"]
+    if ask.extra["unset"]:
+        session.config.unset(ask.extra["unset"], save=is_saved)
+        name = ask.extra["unset"]
+    elif equals:
+        session.config.set(name, _unquote(value), save=is_saved)
+    names = [name] if name else session.config.names()
+    rows: list[tuple[str, Any, str]] = [(row, *session.config.look_up(row)) for row in names]
+    if ask.extra["json"]:
+        facts = [{"name": row, "value": found, "source": source} for row, found, source in rows]
+        print_json(facts[0] if name else facts)
+    elif name:
+        _, found, source = rows[0]
+        print(f"{name} = {_shown(found)} ({source})")  # noqa: T201 — this is the output
+    else:
+        _show_settings(session, rows)
+
+
+def _split_setting(text: str) -> Sequence[str]:
+    if "=" in text:
+        return text.partition("=")
+    name, space, value = text.strip().partition(" ")
+    return name, "=" if space else "", value
+
+
+def _unquote(value: str) -> str:
+    return value[1:-1] if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'" else value
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _show_settings(session: Session, rows: Sequence[tuple[str, Any, str]]) -> None:
+    from kimi_magics.store.config import explain
+
+    has_key = "is set" if os.environ.get("MOONSHOT_API_KEY", "").strip() else "is not set"
+    note = f"Saved in {session.config.path}. Host {base_url()}; MOONSHOT_API_KEY {has_key}."
+    table = [[name, _shown(value), source, explain(name)] for name, value, source in rows]
+    show_table(["setting", "value", "from", "meaning"], table, note=note)

@@ -1,0 +1,186 @@
+"""How an answer is shown while it grows and when it is done, by where it is read.
+
+The rule, which `%kimi_config view=…` overrules:
+
+- a terminal prints the text as it comes (`plain`);
+- a front end that names the cell it runs (JupyterLab, Notebook, VS Code) is live: the text grows in place (`markdown`);
+- anything else (nbclient, papermill, nbval) gets the answer once, at the end (`once`).
+
+The bundle of the answer holds `text/markdown`, made safe, and `text/plain`, as it came; the footer is a bundle of its
+own after it.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Waiting
+from kimi_magics.core.ports import View
+from kimi_magics.core.reply import Reply
+from kimi_magics.core.safe_markdown import safe_markdown
+from kimi_magics.errors import KimiError
+from kimi_magics.notebook.footer import explain_finish, format_footer
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.display import DisplayHandle
+
+# Escape sequences of a model could rewrite the terminal: only line breaks and tabs pass.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_DIM, _RESET = "\x1b[2m", "\x1b[0m"
+_FOOTER_STYLE = "color: var(--jp-ui-font-color2, #616161); font-size: 0.85em"
+_UPDATE_SECONDS = 0.1
+
+
+def choose_view(shell: InteractiveShell, *, chosen: str, has_footer: bool) -> View:
+    """Return the view for this shell, by the rule above unless one was chosen."""
+    kind = chosen
+    if kind == "auto":
+        kind = "plain" if not is_kernel(shell) else "markdown" if cell_id(shell) else "once"
+    if kind == "plain":
+        return PlainView(has_footer=has_footer, shows_thinking=sys.stdout.isatty())
+    return MarkdownView(has_footer=has_footer, is_live=kind == "markdown")
+
+
+def is_kernel(shell: InteractiveShell) -> bool:
+    """Tell whether the shell belongs to a Jupyter kernel."""
+    return getattr(shell, "kernel", None) is not None
+
+
+def cell_id(shell: InteractiveShell) -> str | None:
+    """Return the id of the running cell as a live front end names it, or None."""
+    get_parent = getattr(shell, "get_parent", None)
+    if get_parent is None:
+        return None
+    parent: dict[str, Any] = get_parent() or {}
+    found = (parent.get("metadata") or {}).get("cellId")
+    return found if isinstance(found, str) else None
+
+
+class PlainView:
+    """Prints; used in a terminal."""
+
+    def __init__(self, *, has_footer: bool, shows_thinking: bool, write: Callable[[str], object] | None = None) -> None:
+        self.has_footer = has_footer
+        self._shows_thinking = shows_thinking
+        self._write = write or _write_out
+        self._state = ""
+
+    def show(self, reply: Reply, event: Event) -> None:
+        """Print the piece that came."""
+        if isinstance(event, TextDelta):
+            self._enter("text")
+            self._write(_printable(event.text))
+        elif isinstance(event, ThinkingDelta) and self._shows_thinking:
+            self._enter("thinking")
+            self._write(_printable(event.text))
+        elif isinstance(event, Waiting):
+            self._enter("waiting")
+            self._write(f"\r{_describe_wait(event)} " if self._shows_thinking else "")
+
+    def end(self, reply: Reply, error: KimiError | None) -> None:
+        """Print the footer and what is to be said of the end."""
+        self._enter("")
+        lines = [explain_finish(reply)]
+        if self.has_footer and (reply.has_begun or error is None):
+            lines.append(format_footer(reply))
+        for line in filter(None, lines):
+            self._write(f"{_DIM}{line}{_RESET}\n" if self._shows_thinking else f"{line}\n")
+
+    def _enter(self, state: str) -> None:
+        """Begin another part of the output: the reasoning is dim, and each part starts on a line of its own."""
+        if state == self._state:
+            return
+        if self._state == "thinking":
+            self._write(f"{_RESET}\n")
+        if self._state and (self._state != "waiting" or self._shows_thinking):
+            self._write("\n")
+        if state == "thinking":
+            self._write(_DIM)
+        self._state = state
+
+
+class MarkdownView:
+    """Displays rich bundles; grows in place when `is_live`, else shows the answer once."""
+
+    def __init__(self, *, has_footer: bool, is_live: bool) -> None:
+        self.has_footer = has_footer
+        self._is_live = is_live
+        self._handle: DisplayHandle | None = None
+        self._shown_at = 0.0
+        self._pause = _UPDATE_SECONDS
+
+    def show(self, reply: Reply, event: Event) -> None:
+        """Bring the output up to date, at most ten times a second."""
+        if not self._is_live:
+            return
+        now = time.monotonic()
+        if isinstance(event, Waiting):
+            self._put({"text/plain": _describe_wait(event), "text/html": _small(_describe_wait(event))})
+        elif isinstance(event, TextDelta | ThinkingDelta) and now - self._shown_at >= self._pause:
+            self._put(_answer(reply.text) if reply.text else _thinking(reply.thinking))
+            # A long answer takes the front end longer to draw: leave it at least as much time as we needed ourselves.
+            self._shown_at = time.monotonic()
+            self._pause = max(_UPDATE_SECONDS, 4 * (self._shown_at - now), len(reply.text) / 100_000)
+
+    def end(self, reply: Reply, error: KimiError | None) -> None:
+        """Put the whole answer in place, with its receipt, then the footer."""
+        if reply.text or self._handle is not None:
+            self._put(_answer(reply.text), receipt=reply.receipt())
+        elif error is None:
+            self._put({"text/plain": ""}, receipt=reply.receipt())
+        notes = [explain_finish(reply)]
+        if self.has_footer and (reply.has_begun or error is None):
+            notes.append(format_footer(reply))
+        text = "\n".join(filter(None, notes))
+        if text:
+            display_bundle({"text/plain": text, "text/html": _small(text)})
+
+    def _put(self, bundle: dict[str, str], *, receipt: dict[str, Any] | None = None) -> None:
+        metadata = {"kimi_magics": receipt} if receipt else {}
+        if self._handle is not None:
+            self._handle.update(bundle, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
+        elif self._is_live:
+            self._handle = display_bundle(bundle, metadata=metadata, display_id=True)
+        else:
+            display_bundle(bundle, metadata=metadata)
+
+
+def _answer(text: str) -> dict[str, str]:
+    return {"text/markdown": safe_markdown(text).strip(), "text/plain": text}
+
+
+def _thinking(text: str) -> dict[str, str]:
+    """Return the end of the reasoning, for the time when there is no answer yet."""
+    tail = text[-400:].lstrip() if len(text) > 400 else text
+    return {"text/plain": f"thinking … {tail}", "text/html": _small(f"thinking … {tail}")}
+
+
+def _small(text: str) -> str:
+    lines = "<br>".join(html.escape(line) for line in text.split("\n"))
+    return f'<div style="{_FOOTER_STYLE}">{lines}</div>'
+
+
+def _describe_wait(event: Waiting) -> str:
+    return f"{event.reason}; trying again in {event.seconds:.0f} s (try {event.attempt + 1})"
+
+
+def display_bundle(bundle: dict[str, str], **options: Any) -> Any:
+    """Display a bundle of one output; in a plain shell its `text/plain` is printed."""
+    from IPython.display import display
+
+    return display(bundle, raw=True, **options)  # type: ignore[no-untyped-call]
+
+
+def _printable(text: str) -> str:
+    return _CONTROL.sub("", text)
+
+
+def _write_out(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,117 @@
+"""A stream of server-sent events: each written at once, in time, and disturbed by the fault of its request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tornado.iostream import StreamClosedError
+
+from kimi_magics.sandbox.faults import Fault
+from kimi_magics.sandbox.handlers import encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kimi_magics.sandbox.chunks import Chunk
+    from kimi_magics.sandbox.handlers import ApiHandler
+
+_WRITES_BETWEEN_WAITS = 32
+_FOREVER_SECONDS = 24 * 3600.0
+
+
+class EventStream:
+    """Writes one streaming answer to one client."""
+
+    def __init__(self, handler: ApiHandler, tokens_per_second: float | None) -> None:
+        self._handler = handler
+        self._fault = handler.fault or Fault()
+        self._seconds_per_token = 1 / tokens_per_second if tokens_per_second else 0.0
+        self._writes = 0
+
+    async def send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Send raw pieces exactly as they are."""
+        try:
+            await self._open()
+            for piece in pieces:
+                if not await self._write(piece):
+                    return
+        except StreamClosedError:
+            self._handler.gone.set()
+
+    async def send_chunks(self, chunks: Iterable[Chunk]) -> None:
+        """Send the chunks of a completion, and `[DONE]`."""
+        try:
+            await self._open()
+            if await self._send_all(chunks) and not self._fault.no_done:
+                await self._write(b"data: [DONE]\n\n")
+        except StreamClosedError:
+            self._handler.gone.set()
+
+    async def _open(self) -> None:
+        self._handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
+        self._handler.set_header("Cache-Control", "no-cache")
+        for name, value in self._fault.headers.items():
+            self._handler.set_header(name, value)
+        self._handler.connection.stream.set_nodelay(True)
+        await self._handler.flush()
+
+    async def _send_all(self, chunks: Iterable[Chunk]) -> bool:
+        """Send chunks in time; False when the stream broke off."""
+        clock = asyncio.get_running_loop()
+        due = clock.time()
+        sent = 0
+        was_disturbed = False
+        for chunk in chunks:
+            is_last_chance = chunk.kind == "finish" and not was_disturbed
+            if chunk.kind == "content" or is_last_chance:
+                points = [point for point in self._points() if point == sent or (is_last_chance and point > sent)]
+                was_disturbed = was_disturbed or bool(points)
+                if points and not await self._disturb(sent, is_last_chance=is_last_chance):
+                    return False
+                sent += chunk.kind == "content"
+            if self._fault.keep_alive and not await self._write(b": keep-alive\n\n"):
+                return False
+            due += chunk.tokens * self._seconds_per_token + (self._fault.chunk_delay_seconds if chunk.tokens else 0)
+            if await self._handler.pause(due - clock.time()):
+                return False
+            if not await self._write(b"data: " + encode_json(chunk.body) + b"\n\n"):
+                return False
+        return True
+
+    def _points(self) -> list[int]:
+        fault = self._fault
+        points = (fault.drop_after, fault.stall_after, fault.malformed_after, fault.error_after)
+        return [point for point in points if point is not None]
+
+    async def _disturb(self, sent: int, *, is_last_chance: bool) -> bool:
+        """Do what the fault wants after so many chunks; False when nothing more is to be sent."""
+        fault = self._fault
+
+        def is_due(point: int | None) -> bool:
+            return point is not None and (point == sent or (is_last_chance and point > sent))
+
+        if is_due(fault.malformed_after):
+            await self._write(b'data: {"id":"cmpl-broken","choices":[{"ind\n\n')
+        if is_due(fault.stall_after):
+            await self._handler.pause(_FOREVER_SECONDS)
+            return False
+        if is_due(fault.error_after):
+            error = {"message": fault.message, "type": fault.type or "server_error"}
+            await self._write(b"data: " + encode_json({"error": error}) + b"\n\n")
+            return False
+        if is_due(fault.drop_after):
+            await self._handler.connection.write(b"")
+            self._handler.break_off()
+            return False
+        return True
+
+    async def _write(self, piece: bytes) -> bool:
+        """Write to the socket; False when the client is gone. Waiting each time would only make it slow."""
+        if not piece:
+            return True
+        written = self._handler.connection.write(piece)
+        self._writes += 1
+        if self._seconds_per_token or self._writes % _WRITES_BETWEEN_WAITS == 0:
+            await written
+        return not self._handler.gone.is_set()
