@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import re
 import time
 from collections.abc import Callable, Generator, Iterable
 from decimal import Decimal
@@ -44,14 +45,23 @@ _CONNECT_SECONDS = 10.0
 _LOOK_UP = RetryPolicy(tries=2, patience_seconds=3.0)
 
 
+class Key(str):
+    """An API key that does not show itself: neither in a repr nor among the local variables of a traceback."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Key(…)"
+
+
 class _Bearer(httpx.Auth):
     """Puts the key on a request; the object itself shows nothing."""
 
-    def __init__(self, key: str) -> None:
-        self._header = f"Bearer {key}"
+    def __init__(self, key: Key) -> None:
+        self._key = key
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = self._header
+        request.headers["Authorization"] = f"Bearer {self._key}"
         yield request
 
     def __repr__(self) -> str:
@@ -78,12 +88,13 @@ class KimiClient:
     ) -> None:
         url = check_base_url(base_url)
         self.host = url.host
-        self._situation = Situation(host=url.host, catalog=catalog, key=check_key(key))
+        key = check_key(key)
+        self._situation = Situation(host=url.host, catalog=catalog, key=key)
         self._retry = RetryPolicy()
         self._sleep, self._jitter = sleep, jitter
         self._http = httpx.Client(
             base_url=url,
-            auth=_Bearer(check_key(key)),
+            auth=_Bearer(key),
             timeout=httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
             transport=transport,
             # A proxy from the environment must not see what goes to this machine over plain http, the key included.
@@ -216,6 +227,8 @@ def _read_stream(response: httpx.Response) -> Iterable[Event]:
     is_first = True
     for piece in response.iter_bytes():
         for data in decoder.decode(piece):
+            if not data:
+                continue  # a heartbeat of some gateways
             yield from read_chunk(data, is_first=is_first)
             if data == DONE:
                 return
@@ -226,7 +239,7 @@ def _read_stream(response: httpx.Response) -> Iterable[Event]:
     raise WireError("the stream ended before its end was announced: the answer may be cut")
 
 
-def check_key(key: str) -> str:
+def check_key(key: str) -> Key:
     """Return the key without outer white space. Raises MissingKeyError, never showing it."""
     key = key.strip()
     if not key:
@@ -240,7 +253,7 @@ def check_key(key: str) -> str:
             "MOONSHOT_API_KEY holds a character that no key has (a space, a line break, a quote mark …)",
             remedy="copy the key again from the console of the platform",
         )
-    return key
+    return Key(key)
 
 
 def check_base_url(base_url: str) -> httpx.URL:
@@ -250,7 +263,7 @@ def check_base_url(base_url: str) -> httpx.URL:
         url = httpx.URL(base_url.strip())
     except (httpx.InvalidURL, TypeError):
         raise ConfigError("MOONSHOT_BASE_URL is not an address", remedy=remedy) from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not re.fullmatch(r"[\w.:-]+", url.host):
         raise ConfigError("MOONSHOT_BASE_URL does not start with https://", remedy=remedy)
     if url.userinfo:
         raise ConfigError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -54,7 +54,7 @@ class Situation:
 
     host: str
     catalog: Catalog
-    key: str = ""
+    key: str = field(default="", repr=False)
     prompt: Prompt | None = None
 
     def clean(self, text: str, *, limit: int = 300) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 from urllib.request import getproxies
 
 from kimi_magics import __version__
-from kimi_magics.client.http import KimiClient, check_base_url, check_key, is_loopback
+from kimi_magics.client.http import Key, KimiClient, check_base_url, check_key, is_loopback
 from kimi_magics.errors import AuthenticationError, ConfigError, KimiError, RefusedError
 from kimi_magics.notebook.session import DEFAULT_BASE_URL, base_url
 from kimi_magics.store.catalog import load_catalog
@@ -55,10 +55,11 @@ def examine() -> Iterator[Finding]:
 
 
 def _key_and_host() -> Iterator[Finding]:
+    key: Key | None
     try:
         key = check_key(os.environ.get("MOONSHOT_API_KEY", ""))
     except RefusedError as error:
-        key = ""
+        key = None
         yield Finding("wrong", error.message, error.remedy)
     else:
         yield Finding("good", "the key was found in the environment variable MOONSHOT_API_KEY (its value is not shown)")
@@ -74,7 +75,7 @@ def _key_and_host() -> Iterator[Finding]:
     yield _reach(key)
 
 
-def _reach(key: str) -> Finding:
+def _reach(key: Key | None) -> Finding:
     """Ask for the list of models: it costs nothing. Without a key, a refusal shows that the host is there."""
     client = KimiClient(base_url(), key or "no-key", catalog=load_catalog(), timeout_seconds=_REACH_SECONDS)
     started = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kimi_magics.client.http import KimiClient, check_base_url
+from kimi_magics.client.http import Key, KimiClient, check_base_url
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.estimate import Estimate, check_context, count_prompt
 from kimi_magics.core.media import Image
@@ -53,7 +53,7 @@ class Session:
 
         Raises MissingKeyError and ConfigError.
         """
-        wanted = (base_url(), os.environ.get("MOONSHOT_API_KEY", ""), self.config.get("timeout_seconds"))
+        wanted = (base_url(), Key(os.environ.get("MOONSHOT_API_KEY", "")), self.config.get("timeout_seconds"))
         if self._client is None or self._client_for != wanted:
             # The new one first: when it cannot be made, the old state stays whole.
             client = KimiClient(wanted[0], wanted[1], catalog=self.catalog, timeout_seconds=wanted[2])

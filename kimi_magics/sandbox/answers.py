@@ -107,7 +107,8 @@ def _write(completion: Completion) -> str:
     prompt = completion.prompt
     text = prompt.last_text
     if completion.format == "json_schema":
-        return json.dumps(build_value(completion.schema, text), ensure_ascii=False)
+        value = json.dumps(build_value(completion.schema, text), ensure_ascii=False)
+        return value.removeprefix(completion.prefix or "")
     if completion.format == "json_object":
         return json.dumps(_measure(text) | {"note": _ORIGIN}, ensure_ascii=False)
     if completion.prefix is not None:

@@ -51,19 +51,21 @@ class ApiHandler(RequestHandler):
 
     needs_key = True
 
+    def set_default_headers(self) -> None:
+        """Give each response an id; tornado calls this again before it answers with an error of its own."""
+        self.set_header("x-request-id", uuid.uuid4().hex)
+
     def initialize(self, state: State) -> None:
         """Take the sandbox's memory."""
         self.state = state
         self.fault: Fault | None = None
         self.gone = asyncio.Event()
         self.is_over = False
-        self.request_id = uuid.uuid4().hex
         state.enter(self, self.gone.set)
 
     @refusable
     async def prepare(self) -> None:
         """Record the request, then refuse or disturb it where that is due."""
-        self.set_header("x-request-id", self.request_id)
         self.body = _parse(self.request.body)
         self._record()
         limit = self.state.options.body_limit_bytes
@@ -157,9 +159,10 @@ class ApiHandler(RequestHandler):
         """Answer each GET in full, as the API does."""
 
     def on_connection_close(self) -> None:
-        """Stop at once when the client goes away."""
+        """Stop at once, and count it, when the client of a stream goes away before the end."""
         self.gone.set()
         if self.is_streaming and not self.is_over:
+            self.is_over = True
             self.state.count_disconnect()
 
     def on_finish(self) -> None:
@@ -258,7 +261,6 @@ class UnknownHandler(ApiHandler):
         """Record the request, and say that there is nothing here."""
         self.body = _parse(self.request.body)
         self._record()
-        self.set_header("x-request-id", self.request_id)
         raise RefusalError("The requested resource was not found", status=404, type="resource_not_found_error")
 
 

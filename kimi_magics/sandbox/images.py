@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import io
 import re
@@ -23,10 +24,10 @@ _IMAGE_TYPES = {f"image/{name}" for name in ("jpeg", "jpg", "png", "gif", "webp"
 _VIDEO_TYPES = {
     f"video/{name}" for name in ("mp4", "mpeg", "mov", "quicktime", "avi", "x-flv", "mpg", "webm", "wmv", "3gpp")
 }
-_PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP")
+_PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"heif")
 _PIXEL_LIMIT = 80_000_000
-_SIDE_TESTED_FOR_COLOURS = 64
+_SIDE_TESTED_FOR_COLOURS = 48
 
 _COLOURS = {
     "white": (255, 255, 255),
@@ -154,5 +155,6 @@ def _describe(image: Image.Image, digest: str, format_name: str, mode: str) -> P
     )
 
 
+@functools.lru_cache(maxsize=100_000)
 def _name_colour(pixel: tuple[int, int, int]) -> str:
     return min(_COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(pixel, _COLOURS[name], strict=True)))

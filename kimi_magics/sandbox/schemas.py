@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from kimi_magics.sandbox.refusal import RefusalError
+
 Schema = dict[str, Any]
 _DEEPEST = 12
 _TEXTS = {
@@ -18,8 +20,11 @@ _TEXTS = {
 
 
 def build_value(schema: Schema, text: str) -> Any:
-    """Return a value for the schema; a schema beyond the simple ones gets the best guess."""
-    return _Builder(schema, text).build(schema, "value", 0)
+    """Return a value for the schema; a schema beyond the simple ones gets the best guess, a broken one is refused."""
+    try:
+        return _Builder(schema, text).build(schema, "value", 0)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise RefusalError(f"Invalid request: invalid JSON schema: {error}") from error
 
 
 class _Builder:
@@ -55,8 +60,10 @@ class _Builder:
         return value
 
     def _choose(self, values: list[Any]) -> Any:
-        lower = self.text.lower()
-        return next((value for value in values if isinstance(value, str) and value.lower() in lower), values[0])
+        """Return the first value that the prompt mentions as a word, or the first of all."""
+        words = (value for value in values if isinstance(value, str))
+        mentioned = (word for word in words if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", self.text, re.IGNORECASE))
+        return next(mentioned, values[0])
 
     def _build_any(self, schemas: list[Any], name: str, depth: int) -> Any:
         # Near the end of the depth the plainest branch stops a schema that holds itself.

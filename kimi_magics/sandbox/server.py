@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from typing import TYPE_CHECKING, Self
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from kimi_magics.sandbox.chat import ChatHandler
@@ -25,13 +25,12 @@ from kimi_magics.sandbox.options import Request, SandboxOptions
 from kimi_magics.sandbox.state import State
 
 if TYPE_CHECKING:
-    import socket
     from types import TracebackType
 
     from tornado.web import RequestHandler
 
 _ADDRESS = "127.0.0.1"
-_LEAVE_SECONDS = 1.0
+_LEAVE_SECONDS = 0.5
 _MOST_BODY_BYTES = 1024 * 1024 * 1024  # above the API's limit, so that the refusal is the API's and not tornado's
 
 
@@ -60,10 +59,11 @@ class Sandbox:
         """Serve from now on; OSError when the port is taken. A sandbox that runs already stays as it is."""
         if self._thread is not None:
             return
-        sockets = bind_sockets(self._wanted_port, _ADDRESS)
-        self._port = sockets[0].getsockname()[1]
+        listener = socket.create_server((_ADDRESS, self._wanted_port), backlog=128)
+        listener.settimeout(0)
+        self._port = listener.getsockname()[1]
         is_ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(sockets, is_ready), name="kimi-sandbox", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(listener, is_ready), name="kimi-sandbox", daemon=True)
         self._thread.start()
         is_ready.wait()
 
@@ -105,25 +105,33 @@ class Sandbox:
         """Forget requests, faults, counters and cached prefixes; uploaded files stay."""
         self._state.clear()
 
-    def _run(self, sockets: list[socket.socket], is_ready: threading.Event) -> None:
+    def _run(self, listener: socket.socket, is_ready: threading.Event) -> None:
         # tornado wants a selector loop, which is not the default on Windows.
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(self._serve(sockets, is_ready))
+        try:
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve(listener, is_ready))
+        finally:
+            is_ready.set()
 
-    async def _serve(self, sockets: list[socket.socket], is_ready: threading.Event) -> None:
+    async def _serve(self, listener: socket.socket, is_ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         server = HTTPServer(_build_application(self._state), max_body_size=_MOST_BODY_BYTES)
-        server.add_sockets(sockets)
+        server.add_socket(listener)
         is_ready.set()
         await self._stop.wait()
         server.stop()
         for leave in self._state.leavers:
             leave()
-        end = self._loop.time() + _LEAVE_SECONDS
-        while self._state.leavers and self._loop.time() < end:
+        await self._wait_for_requests()
+        await server.close_all_connections()  # this ends the requests whose client does not read
+        await self._wait_for_requests()
+
+    async def _wait_for_requests(self) -> None:
+        clock = asyncio.get_running_loop()
+        end = clock.time() + _LEAVE_SECONDS
+        while self._state.leavers and clock.time() < end:
             await asyncio.sleep(0.005)
-        await server.close_all_connections()
 
 
 def _build_application(state: State) -> Application:

@@ -36,8 +36,9 @@ class EventStream:
             for piece in pieces:
                 if not await self._write(piece):
                     return
+            await self._drain()
         except StreamClosedError:
-            self._handler.gone.set()
+            self._handler.on_connection_close()
 
     async def send_chunks(self, chunks: Iterable[Chunk]) -> None:
         """Send the chunks of a completion, and `[DONE]`."""
@@ -45,8 +46,10 @@ class EventStream:
             await self._open()
             if await self._send_all(chunks) and not self._fault.no_done:
                 await self._write(b"data: [DONE]\n\n")
+                await self._drain()
         except StreamClosedError:
-            self._handler.gone.set()
+            # A write found out first: tornado has not yet called this, and will not once the request is finished.
+            self._handler.on_connection_close()
 
     async def _open(self) -> None:
         self._handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
@@ -101,7 +104,7 @@ class EventStream:
             await self._write(b"data: " + encode_json({"error": error}) + b"\n\n")
             return False
         if is_due(fault.drop_after):
-            await self._handler.connection.write(b"")
+            await self._drain()
             self._handler.break_off()
             return False
         return True
@@ -110,8 +113,14 @@ class EventStream:
         """Write to the socket; False when the client is gone. Waiting each time would only make it slow."""
         if not piece:
             return True
-        written = self._handler.connection.write(piece)
+        self._handler.connection.write(piece)
         self._writes += 1
         if self._seconds_per_token or self._writes % _WRITES_BETWEEN_WAITS == 0:
-            await written
+            await self._drain()
         return not self._handler.gone.is_set()
+
+    async def _drain(self) -> None:
+        """Wait until all is written, and let others work; StreamClosedError when the client is gone."""
+        # The future of `connection.write` never ends when the client goes away; that of its stream does.
+        await self._handler.connection.stream.write(b"")
+        await asyncio.sleep(0)

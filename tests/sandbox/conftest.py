@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 
 class Caller:
-    """Speaks to a sandbox in plain HTTP."""
+    """Speaks to a sandbox in plain HTTP: `http` with the key, `bare` without."""
 
     def __init__(self, sandbox: Sandbox, key: str = "sandbox") -> None:
         self.sandbox = sandbox
-        self.http = httpx.Client(base_url=sandbox.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=10)
+        headers = {"Authorization": f"Bearer {key}"}
+        self.http = httpx.Client(base_url=sandbox.base_url, headers=headers, timeout=10, verify=False)
+        self.bare = httpx.Client(base_url=sandbox.base_url, timeout=10, verify=False)
 
     def body(self, prompt: object = "Tell me about tokens, please.", **parameters: Any) -> dict[str, Any]:
         messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
@@ -72,7 +74,7 @@ class Caller:
 def shared() -> Iterator[Caller]:
     with Sandbox() as sandbox:
         caller = Caller(sandbox)
-        with caller.http:
+        with caller.http, caller.bare:
             yield caller
 
 
@@ -97,6 +99,7 @@ def serve() -> Iterator[Any]:
     yield start
     for one in started:
         one.http.close()
+        one.bare.close()
         one.sandbox.stop()
 
 

@@ -6,8 +6,9 @@ from kimi_magics.sandbox.models import find_model
 from kimi_magics.sandbox.tokens import count_image_tokens, split_tokens
 
 ENGLISH = (
-    "You are Kimi, an AI assistant provided by Moonshot AI. You excel in Chinese and English conversations. You provide "
-    "users with safe, helpful, and accurate answers. The quick brown fox jumps over the lazy dog, and then it sleeps."
+    "You are Kimi, an AI assistant provided by Moonshot AI. You excel in Chinese and English conversations. "
+    "You provide users with safe, helpful, and accurate answers. "
+    "The quick brown fox jumps over the lazy dog, and then it sleeps."
 )
 CHINESE = "人工智能是研究、开发用于模拟、延伸和扩展人的智能的理论、方法、技术及应用系统的一门新的技术科学。"
 
@@ -17,7 +18,9 @@ def test_a_token_is_about_as_long_as_kimis(text, length):
     assert len(text) / len(split_tokens(text)) == pytest.approx(length, abs=0.2)
 
 
-@pytest.mark.parametrize("text", [ENGLISH, CHINESE, "a  b\n\n\tc ÀÉ ñandú русский 😀🎉 12345.6 __x__ \x00 日本語のテキスト\r\n", ""])
+@pytest.mark.parametrize(
+    "text", [ENGLISH, CHINESE, "a  b\n\n\tc ÀÉ ñandú русский 😀🎉 12345.6 __x__ \x00 日本語のテキスト\r\n", ""]
+)
 def test_tokens_joined_are_the_text_again(text):
     assert "".join(split_tokens(text)) == text
 
@@ -41,7 +44,9 @@ def test_an_estimate_is_what_is_billed(caller, text, model):
     assert caller.estimate(messages, model=model) == caller.ask(messages, model=model)["usage"]["prompt_tokens"]
 
 
-@pytest.mark.parametrize("parameters", [{"thinking": {"type": "disabled"}}, {"max_completion_tokens": 5}, {"stop": "x"}])
+@pytest.mark.parametrize(
+    "parameters", [{"thinking": {"type": "disabled"}}, {"max_completion_tokens": 5}, {"stop": "x"}]
+)
 def test_parameters_do_not_change_what_is_billed_for_the_prompt(caller, parameters):
     assert caller.ask("The same", **parameters)["usage"]["prompt_tokens"] == caller.estimate("The same")
 

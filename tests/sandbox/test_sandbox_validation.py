@@ -49,7 +49,10 @@ REFUSED = {
     "image empty": (with_image("data:image/png;base64,"), "empty"),
     "image unknown file": (with_image("ms://nowhere"), "file ms://nowhere not found"),
     "video https": (with_part({"type": "video_url", "video_url": "https://e.com/x.mp4"}), "unsupported video url"),
-    "video type": (with_part({"type": "video_url", "video_url": "data:video/ogg;base64,aGk="}), "unsupported video format"),
+    "video type": (
+        with_part({"type": "video_url", "video_url": "data:video/ogg;base64,aGk="}),
+        "unsupported video format",
+    ),
     "temperature": ({"temperature": 0.3}, "invalid temperature: only 1 is allowed for this model"),
     "temperature k3": ({"model": "kimi-k3", "temperature": 0}, "invalid temperature: only 1 is allowed for this model"),
     "temperature text": ({"temperature": "hot"}, "temperature must be a number"),
@@ -78,8 +81,11 @@ REFUSED = {
     "thinking keep": ({"thinking": {"type": "enabled", "keep": "some"}}, "invalid thinking keep: 'some'"),
     "effort": ({"model": "kimi-k3", "reasoning_effort": "medium"}, "invalid reasoning_effort: 'medium'"),
     "effort on k2.6": ({"reasoning_effort": "low"}, "reasoning_effort is not supported for model kimi-k2.6"),
-    "too long": ({"messages": [{"role": "user", "content": LONG}]}, "exceeded model token limit: 262144 (requested: 26"),
-    "too long with its answer": ({"max_completion_tokens": 262_144}, "262144 (requested: 262154)"),
+    "too long": (
+        {"messages": [{"role": "user", "content": LONG}]},
+        "exceeded model token limit: 262144 (requested: 26",
+    ),
+    "too long with its answer": ({"max_completion_tokens": 262_144}, "262144 (requested: 262161)"),
     "129 tools": ({"tools": [FUNCTION] * 129}, "at most 128 tools are allowed, got 129"),
     "tool name short": ({"tools": [{"type": "function", "function": {"name": "go"}}]}, "function name is invalid"),
     "tool name odd": ({"tools": [{"type": "function", "function": {"name": "1abc"}}]}, "function name is invalid"),
@@ -92,7 +98,10 @@ REFUSED = {
     "choice odd": ({"tools": [FUNCTION], "tool_choice": "maybe"}, "invalid tool_choice: 'maybe'"),
     "choice required": ({"tools": [FUNCTION], "tool_choice": "required"}, "'required' is incompatible with thinking"),
     "choice required without tools": ({"model": "kimi-k3", "tool_choice": "required"}, "needs tools"),
-    "choice forced": ({"tools": [FUNCTION], "tool_choice": FORCED}, "'specified' is incompatible with thinking enabled"),
+    "choice forced": (
+        {"tools": [FUNCTION], "tool_choice": FORCED},
+        "'specified' is incompatible with thinking enabled",
+    ),
     "choice unknown": (
         {"tool_choice": FORCED, "thinking": {"type": "disabled"}},
         "tool_choice names an unknown function: get_weather",
