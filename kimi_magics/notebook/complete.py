@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kimi_magics.core.ask import LineParser, Option
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-
-class CompletionEvent(Protocol):
-    """What IPython tells a completer: the line up to the cursor, and the word at the cursor."""
-
-    symbol: str
-    text_until_cursor: str
+Words = Callable[[], Iterable[str]]
 
 
 def complete_line(
-    event: CompletionEvent,
-    parser: LineParser,
-    *,
-    models: Callable[[], Iterable[str]],
-    variables: Mapping[str, Any],
-    words: Callable[[], Iterable[str]] = tuple,
+    text: str, word: str, parser: LineParser, *, models: Words, variables: Mapping[str, Any], words: Words = tuple
 ) -> list[str]:
-    """Return what may stand at the cursor: a value for the flag before it, a flag, or one of `words`."""
-    line, word = event.text_until_cursor, event.symbol
-    before = line[: len(line) - len(word)] if word and line.endswith(word) else line
+    """Return what may stand at the cursor, in place of `word` at the end of `text`.
+
+    That is a value for the flag before it, a flag, or one of `words`.
+    """
+    before = text[: len(text) - len(word)]
     by_name = {name: option for option in parser.options for name in option.names}
-    previous = before.split()[-1] if before.split() else ""
-    option = by_name.get(previous.rstrip("="))
+    previous = before.split()[-1].rstrip("=") if before.split() else ""
+    option = by_name.get(previous)
     if option is not None and option.takes_value and before.endswith((" ", "=")):
         candidates = _values(option, models=models, variables=variables)
     elif word.startswith("-"):
@@ -41,7 +33,7 @@ def complete_line(
     return sorted(candidate for candidate in candidates if candidate.startswith(word))
 
 
-def _values(option: Option, *, models: Callable[[], Iterable[str]], variables: Mapping[str, Any]) -> Iterable[str]:
+def _values(option: Option, *, models: Words, variables: Mapping[str, Any]) -> Iterable[str]:
     if option.choices:
         return option.choices
     if option.completes == "model":
@@ -52,17 +44,30 @@ def _values(option: Option, *, models: Callable[[], Iterable[str]], variables: M
 
 
 def install(
-    shell: InteractiveShell,
-    parsers: Mapping[str, LineParser],
-    *,
-    models: Callable[[], Iterable[str]],
-    words: Mapping[str, Callable[[], Iterable[str]]],
+    shell: InteractiveShell, parsers: Mapping[str, LineParser], *, models: Words, words: Mapping[str, Words]
 ) -> None:
-    """Register a completer for each magic, as `%name` and as `%%name`."""
-    for name, parser in parsers.items():
+    """Register the completion of all magics; once more replaces it."""
+    from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-        def complete(_shell: Any, event: CompletionEvent, name: str = name, parser: LineParser = parser) -> list[str]:
-            return complete_line(event, parser, models=models, variables=shell.user_ns, words=words.get(name, tuple))
+    @context_matcher()  # type: ignore[untyped-decorator]
+    def kimi_matcher(context: CompletionContext) -> SimpleMatcherResult:
+        text = context.text_until_cursor
+        command = text.lstrip().split(" ", 1)[0]
+        parser = parsers.get(command.lstrip("%")) if command.startswith("%") and " " in text.lstrip() else None
+        found: list[str] = []
+        if parser is not None:
+            name = command.lstrip("%")
+            found = complete_line(
+                text, context.token, parser, models=models, variables=shell.user_ns, words=words.get(name, tuple)
+            )
+        # Where there is an offer, the names that Python itself would complete there only disturb.
+        return {"completions": [SimpleCompletion(text=word, type="kimi") for word in found], "suppress": bool(found)}
 
-        for prefix in ("%", "%%"):
-            shell.set_hook("complete_command", complete, str_key=prefix + name)  # type: ignore[no-untyped-call]
+    uninstall(shell)
+    shell.Completer.custom_matchers.append(kimi_matcher)
+
+
+def uninstall(shell: InteractiveShell) -> None:
+    """Take the completion away: by name, since a reloaded module's function is another one."""
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [matcher for matcher in matchers if getattr(matcher, "__name__", "") != "kimi_matcher"]

@@ -67,7 +67,12 @@ def _execute(notebook: Any, folder: Path, environment: dict[str, str]) -> str:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     client = NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, allow_errors=False
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        # ipykernel 7 warns about its own transport, which stays on this machine here.
+        extra_arguments=["--log-level=ERROR"],
     )
     try:
         client.execute(env=environment)

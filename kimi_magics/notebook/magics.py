@@ -234,6 +234,7 @@ def unload(shell: InteractiveShell) -> None:
     """Take the magics away and close the connections."""
     registry = shell.magics_manager
     shell.input_transformers_cleanup[:] = _foreign_transformers(shell)
+    complete.uninstall(shell)
     magics = registry.registry.pop(KimiMagics.__name__, None)
     for kind in ("line", "cell"):
         for name in PARSERS:

@@ -40,7 +40,6 @@ _DISPLAY_DELIMITER = re.compile(r"\$\$|\\\\[\[\]()]|\\(?:begin|end)\{")
 
 # A blank or the end of a line to some parsers only (`\s` and `^` differ between Python and JavaScript).
 _ODD_BLANK = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-_BLANK_LINE = re.compile(r"[ \t>]*\Z")
 # Tables are cut at each bare pipe, in code spans, too. Any such row may be the one that makes a table.
 _TABLE_RULE = re.compile(r"^[ \t>:]*[|-][ \t>|:-]*$", re.MULTILINE)
 _BARE_PIPE = re.compile(r"(?<!\\)\||\\\\\|")
@@ -117,13 +116,15 @@ def safe_markdown(text: str) -> str:
         keeps_display_math=not any(_DISPLAY_DELIMITER.search(block.content) for block in blocks),
         keeps_dollars=text.count("$") == 1,  # it has no other to be paired with
     )
+    has_math = bool(re.search(r"\\\\[\[(]|\\begin\{", text))
     output: list[str] = []
     position = 0
     for block in blocks:
         output.extend(_render_lines(lines[position : block.start], rules))
-        _append_code(output, block)
+        is_apart = not block.head or has_math or block.is_delicate()
+        _append_code(output, block, is_apart=is_apart)
         position = block.end
-        if position < len(lines) and lines[position].strip() and (block.is_delicate() or not block.head):
+        if is_apart and position < len(lines) and lines[position].strip():
             output.append("")
     output.extend(_render_lines(lines[position:], rules))
     return "\n".join(output)
@@ -175,14 +176,14 @@ def _sane_info(info: str) -> str:
     return re.split(r"[^\w+#.-]", info, maxsplit=1, flags=re.ASCII)[0][:40]
 
 
-def _append_code(output: list[str], block: _CodeBlock) -> None:
+def _append_code(output: list[str], block: _CodeBlock, *, is_apart: bool) -> None:
     """Append a block in the form that no parser mistakes: one head for all lines, a fence longer than any in it.
 
     Such lines, after a blank one, are a fence to a parser that sees the list or quote, and a fence or all of them indented
     code to one that does not. At a blank line JupyterLab forgets a formula that is open:
     https://github.com/jupyterlab/jupyterlab/blob/main/packages/rendermime/src/latex.ts (removeMath).
     """
-    if output and output[-1].strip() and (block.is_delicate() or not block.head):
+    if is_apart and output and output[-1].strip():
         output.append("")
     fence = "`" * block.ticks
     indent = re.sub(r"[^ >]", " ", block.head)
@@ -196,7 +197,7 @@ def _render_lines(lines: list[str], rules: _Rules) -> "Iterator[str]":
     """Render prose by chunks. A chunk is what lies between blank lines, so that no paragraph is longer than one."""
     chunk: list[str] = []
     for line in lines:
-        if _BLANK_LINE.match(line):
+        if not line.strip(" \t"):
             if chunk:
                 yield _render_chunk("\n".join(chunk), rules)
                 chunk = []
@@ -208,7 +209,7 @@ def _render_lines(lines: list[str], rules: _Rules) -> "Iterator[str]":
 
 
 def _render_chunk(text: str, rules: _Rules) -> str:
-    spans = _choose_spans(text, list(_find_spans(text)), rules)
+    spans = list(_choose_spans(text, list(_find_spans(text)), rules))
     dangerous = "\n".join(span.content for span in spans if _DANGEROUS.search(span.content))
     rules = rules._replace(
         keeps_math="$" not in dangerous,
@@ -219,7 +220,12 @@ def _render_chunk(text: str, rules: _Rules) -> str:
     output: list[str] = []
     position = 0
     for span in spans:
-        output.append(_render_prose(text[position : span.start], rules, is_first=position == 0))
+        # To marked before 16 tildes and the backticks after them are one run, which is text.
+        before = text[position : span.start]
+        prose = before.rstrip("~")
+        prose += "~" if prose.endswith("\\") else ""
+        output.append(_render_prose(prose, rules, is_first=position == 0))
+        output.append("&#126;" * (len(before) - len(prose)))
         # Older versions of marked mistake two backticks for an empty span.
         ticks = "`" * span.ticks if "`" in span.content else "`"
         output.append(f"{ticks}{span.content}{ticks}")
@@ -229,47 +235,47 @@ def _render_chunk(text: str, rules: _Rules) -> str:
 
 
 def _find_spans(text: str) -> "Iterator[_CodeSpan]":
-    """Find code spans of one line each, none of which begins where an address or an escape may swallow a backtick."""
-    blanks = [match.start() for match in re.finditer(r"[ \t\n]", text)]
-    addresses = [match.start() for match in re.finditer(r"://|(?i:www)\.", text)]
-    end = 0
-    for line in re.finditer(r"[^\n]+", text):
+    """Find what all parsers read as code spans, of one line each, if nothing swallows a backtick."""
+    for line in re.finditer(r"[^\n]*`[^\n]*", text):
         runs = [(match.start(), match.end()) for match in re.finditer("`+", line[0])]
-        runs = [(line.start() + start, line.start() + stop) for start, stop in runs]
         by_length: dict[int, list[int]] = {}
         for start, stop in runs:
             by_length.setdefault(stop - start, []).append(start)
+        end = 0
         for start, stop in runs:
-            if start < end or text[start - 1 : start] == "\\":
+            if start < end or line[0][start - 1 : start] == "\\":
                 continue
-            index = bisect_left(addresses, start) - 1
-            if index >= 0 and (address := addresses[index]) >= end:
-                blank = bisect_left(blanks, address)
-                if blank == len(blanks) or blanks[blank] > start:
-                    continue
-            ticks = stop - start
-            same = by_length[ticks]
+            same = by_length[stop - start]
             closer = bisect_left(same, stop)
             if closer < len(same):
-                end = same[closer] + ticks
-                yield _CodeSpan(start, end, ticks, text[stop : same[closer]])
+                end = same[closer] + stop - start
+                shift = line.start()
+                yield _CodeSpan(shift + start, shift + end, stop - start, line[0][stop : same[closer]])
 
 
-def _choose_spans(text: str, spans: list[_CodeSpan], rules: _Rules) -> list[_CodeSpan]:
-    """Return the spans that may stay code; in the others, backticks and all become text."""
+def _choose_spans(text: str, spans: list[_CodeSpan], rules: _Rules) -> "Iterator[_CodeSpan]":
+    """Choose the spans that may stay code; of the others all becomes text, backticks included."""
     is_table = bool(_TABLE_RULE.search(text))
     has_danger = any(_DANGEROUS.search(span.content) for span in spans)
-
-    def may_stay(span: _CodeSpan) -> bool:
+    blanks = [match.start() for match in re.finditer(r"[ \t\n]", text)]
+    addresses = [match.start() for match in re.finditer(r"://|(?i:www)\.", text)]
+    end = 0
+    for span in spans:
         is_dangerous = bool(_DANGEROUS.search(span.content))
+        index = bisect_left(addresses, span.start) - 1
+        if index >= 0 and addresses[index] >= end:
+            blank = bisect_left(blanks, addresses[index])
+            if blank == len(blanks) or blanks[blank] > span.start:
+                continue  # marked and mistune take the backtick for a part of the address
         if is_table and (_BARE_PIPE.search(span.content) or (is_dangerous and "|" in span.content)):
-            return False
+            continue  # the table's cell ends in the middle
         if has_danger and "`" in span.content:
-            return False
-        is_exposed = is_dangerous or not rules.keeps_display_math
-        return not (is_exposed and _DISPLAY_DELIMITER.search(span.content))
-
-    return [span for span in spans if may_stay(span)]
+            continue  # to marked, emphasis that began before may end in it
+        is_exposed = has_danger or not rules.keeps_display_math
+        if is_exposed and _DISPLAY_DELIMITER.search(span.content):
+            continue  # a formula may begin or end in it
+        end = span.end
+        yield span
 
 
 def _as_references(characters: str) -> str:

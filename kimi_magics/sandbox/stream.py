@@ -57,22 +57,19 @@ class EventStream:
         for name, value in self._fault.headers.items():
             self._handler.set_header(name, value)
         self._handler.connection.stream.set_nodelay(True)
-        await self._handler.flush()
+        self._handler.flush()
+        await self._drain()
 
     async def _send_all(self, chunks: Iterable[Chunk]) -> bool:
         """Send chunks in time; False when the stream broke off."""
         clock = asyncio.get_running_loop()
         due = clock.time()
         sent = 0
-        was_disturbed = False
         for chunk in chunks:
-            is_last_chance = chunk.kind == "finish" and not was_disturbed
-            if chunk.kind == "content" or is_last_chance:
-                points = [point for point in self._points() if point == sent or (is_last_chance and point > sent)]
-                was_disturbed = was_disturbed or bool(points)
-                if points and not await self._disturb(sent, is_last_chance=is_last_chance):
-                    return False
-                sent += chunk.kind == "content"
+            is_end = chunk.kind == "finish"
+            if (is_end or chunk.kind == "content") and not await self._disturb(sent, is_end=is_end):
+                return False
+            sent += chunk.kind == "content"
             if self._fault.keep_alive and not await self._write(b": keep-alive\n\n"):
                 return False
             due += chunk.tokens * self._seconds_per_token + (self._fault.chunk_delay_seconds if chunk.tokens else 0)
@@ -82,17 +79,12 @@ class EventStream:
                 return False
         return True
 
-    def _points(self) -> list[int]:
-        fault = self._fault
-        points = (fault.drop_after, fault.stall_after, fault.malformed_after, fault.error_after)
-        return [point for point in points if point is not None]
-
-    async def _disturb(self, sent: int, *, is_last_chance: bool) -> bool:
-        """Do what the fault wants after so many chunks; False when nothing more is to be sent."""
+    async def _disturb(self, sent: int, *, is_end: bool) -> bool:
+        """Do what the fault wants after so many chunks, at the end also what is left; False to say no more."""
         fault = self._fault
 
         def is_due(point: int | None) -> bool:
-            return point is not None and (point == sent or (is_last_chance and point > sent))
+            return point is not None and (point == sent or (is_end and point > sent))
 
         if is_due(fault.malformed_after):
             await self._write(b'data: {"id":"cmpl-broken","choices":[{"ind\n\n')

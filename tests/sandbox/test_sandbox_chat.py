@@ -250,4 +250,4 @@ def test_replay_sends_the_pieces_as_they_are(serve):
 def test_a_rate_of_tokens_paces_the_answer(serve):
     caller = serve(SandboxOptions(tokens_per_second=200))
     answer = caller.post("one word", stream=True, max_completion_tokens=40)
-    assert 0.15 < answer.elapsed.total_seconds() < 1.5
+    assert 0.15 < answer.elapsed.total_seconds() < 5

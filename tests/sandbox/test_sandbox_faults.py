@@ -175,8 +175,9 @@ def test_an_answer_can_stall(caller, stream):
         caller.http.post("/chat/completions", json=body, timeout=0.2)
 
 
-def test_several_disturbances_come_in_turn(caller):
-    caller.fault(Fault(malformed_after=1, error_after=3))
+@pytest.mark.parametrize("last", [3, 1_000])
+def test_several_disturbances_come_in_turn(caller, last):
+    caller.fault(Fault(malformed_after=1, error_after=last))
     text = caller.post(stream=True).text
     assert text.index("cmpl-broken") < text.index('"error"')
 

@@ -32,6 +32,11 @@ def test_an_answer_measures_the_brightness(caller, draw):
     ("mode", "colour"), [("RGBA", (0, 0, 0, 0)), ("LA", (9, 0)), ("P", 0), ("1", 1), ("L", 7), ("I;16", 9)]
 )
 def test_images_of_any_mode_are_read(caller, draw, mode, colour):
+    assert "| size | 64 × 48 pixels |" in describe(caller, draw(colour, mode=mode))
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("RGBA", (0, 0, 0, 0)), ("P", 0), ("L", 7)])
+def test_an_answer_states_the_mode(caller, draw, mode, colour):
     assert f"| mode | {mode} |" in describe(caller, draw(colour, mode=mode))
 
 

@@ -1,0 +1,242 @@
+"""A notebook in JupyterLab or Notebook 7, driven as a user drives it: by clicks and keys.
+
+Everything that waits does so for a condition, at most `WAIT_SECONDS`, and fails the test with what it waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Locator, Page, Response
+
+WAIT_SECONDS = 60.0
+TOKEN = "browser-tests"
+_WAIT_MS = WAIT_SECONDS * 1000
+#: The address of a notebook by front end. A workspace of its own keeps Lab from opening the notebooks of other tests.
+_ADDRESSES = {"lab": "/lab/workspaces/{stem}/tree/{stem}.ipynb", "notebook7": "/notebooks/{stem}.ipynb"}
+
+
+def wait_for(is_true: Callable[[], bool], *, what: str, seconds: float = WAIT_SECONDS) -> None:
+    """Return when `is_true()`; fail the test when that takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:.0f} s in vain until {what}")
+        time.sleep(0.05)
+
+
+class JupyterServer:
+    """A Jupyter server with both front ends; notebooks are files in `folder`."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{port}"
+        self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"token {TOKEN}"}, timeout=WAIT_SECONDS)
+        self._numbers = count(1)
+
+    def write_notebook(self, cells: list[str]) -> Path:
+        """Write a notebook of code cells under a new name."""
+        path = self.folder / f"notebook-{next(self._numbers)}.ipynb"
+        empty = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+        rows = [
+            empty | {"id": f"cell-{index}", "source": source}
+            for index, source in enumerate(cells)
+        ]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = {"cells": rows, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+        path.write_text(json.dumps(notebook), "utf-8")
+        return path
+
+    def is_up(self) -> bool:
+        """Tell whether the server answers."""
+        try:
+            return self.http.get("/api").is_success
+        except httpx.TransportError:
+            return False
+
+    def close(self) -> None:
+        """Close the connections to the server; the server goes on."""
+        self.http.close()
+
+    def has_idle_kernel(self, path: Path) -> bool:
+        """Tell whether the notebook's kernel runs, is idle and has a front end connected to it."""
+        kernels = [one["kernel"] for one in self._sessions() if one["path"] == path.name]
+        return any(one["execution_state"] == "idle" and one["connections"] for one in kernels)
+
+    def stop_kernel(self, path: Path) -> None:
+        """End the notebook's kernel, if it has one."""
+        for session in self._sessions():
+            if session["path"] == path.name:
+                self.http.delete(f"/api/sessions/{session['id']}")
+
+    def _sessions(self) -> list[dict[str, Any]]:
+        return [one for one in self.http.get("/api/sessions").raise_for_status().json() if one["kernel"]]
+
+
+class NotebookPage:
+    """A notebook of code cells, open in a front end with its kernel running; cells are numbered from 0."""
+
+    def __init__(self, page: Page, path: Path, frontend: Frontend) -> None:
+        self.page = page
+        self.path = path
+        self._frontend = frontend
+
+    def wait_until_ready(self) -> None:
+        """Wait until the cells are there and the kernel is idle."""
+        server = self._frontend.server
+        self.cell(0).locator(".cm-content").wait_for(timeout=_WAIT_MS)
+        # A new page shows its kernel as idle before there is one: the server knows better.
+        wait_for(lambda: server.has_idle_kernel(self.path), what=f"the kernel of {self.path.name} is idle")
+        self.wait_until_idle()
+
+    # -------------------------------------------------------- cells
+
+    def cell(self, index: int) -> Locator:
+        """Return the cell's element."""
+        return self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{index}"]')
+
+    def type(self, index: int, text: str) -> None:
+        """Put the cursor at the end of the cell and type `text`, key by key."""
+        self.cell(index).locator(".cm-content").click()
+        self.page.keyboard.press("Control+End")
+        self.page.keyboard.type(text)
+
+    def run(self, index: int) -> None:
+        """Select the cell and press Shift+Enter; returns while it runs."""
+        self.cell(index).locator(".jp-InputPrompt").click()
+        self.page.keyboard.press("Shift+Enter")
+
+    def run_all(self) -> None:
+        """Choose “Run All Cells” in the menu; returns while they run."""
+        self.page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
+        self.page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+
+    def interrupt(self) -> None:
+        """Press the toolbar's button that interrupts the kernel."""
+        self.page.locator('[data-command="notebook:interrupt-kernel"]').first.click()
+
+    def prompt(self, index: int) -> str:
+        """Return what stands beside the cell: `[ ]:` never run, `[*]:` running or waiting, `[3]:` done."""
+        return self.cell(index).locator(".jp-InputPrompt").inner_text().strip()
+
+    def wait_until_done(self, index: int) -> None:
+        """Wait until the cell has run, well or with an error."""
+        wait_for(lambda: re.fullmatch(r"\[\d+\]:", self.prompt(index)) is not None, what=f"cell {index} is done")
+
+    def wait_until_idle(self) -> None:
+        """Wait until the kernel has nothing more to do."""
+        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=_WAIT_MS)
+
+    def source(self, index: int) -> str:
+        """Return the text in the cell's editor."""
+        return "\n".join(self.cell(index).locator(".cm-line").all_inner_texts())
+
+    def complete(self) -> list[str]:
+        """Press Tab in the editor; return what the completer's list offers."""
+        self.page.keyboard.press("Tab")
+        offers = self.page.locator(".jp-Completer .jp-Completer-match")
+        offers.first.wait_for(timeout=_WAIT_MS)
+        return offers.all_inner_texts()
+
+    # -------------------------------------------------------- outputs
+
+    def outputs(self, index: int) -> Locator:
+        """Return the elements of the cell's outputs, one per bundle, in order."""
+        return self.cell(index).locator(".jp-OutputArea-child .jp-OutputArea-output")
+
+    def output_text(self, index: int) -> str:
+        """Return the visible text of all outputs of the cell, a line break between them."""
+        return "\n".join(self.outputs(index).all_inner_texts())
+
+    def output_html(self, index: int) -> str:
+        """Return the HTML inside all outputs of the cell."""
+        return "\n".join(output.inner_html() for output in self.outputs(index).all())
+
+    def wait_for_output(self, index: int, pattern: str) -> str:
+        """Wait until the text of the cell's outputs matches; return that text."""
+        found = re.compile(pattern, re.DOTALL)
+        wait_for(lambda: found.search(self.output_text(index)) is not None, what=f"cell {index} shows {pattern}")
+        return self.output_text(index)
+
+    def watch_output(self, index: int) -> Callable[[], list[str]]:
+        """Note each change of the cell's outputs from now on; call the result for the texts seen, in order.
+
+        The page itself takes the notes, so that a slow test machine misses none.
+        """
+        seen = self.cell(index).evaluate_handle(
+            """cell => {
+                const seen = [];
+                const note = () => {
+                    const outputs = [...cell.querySelectorAll(".jp-OutputArea-output")];
+                    const text = outputs.map(output => output.innerText).join("\\n");
+                    if (text !== seen.at(-1)) seen.push(text);
+                };
+                new MutationObserver(note).observe(cell, {childList: true, subtree: true, characterData: true});
+                return seen;
+            }"""
+        )
+        return seen.json_value
+
+    # -------------------------------------------------------- document
+
+    def save(self) -> dict[str, Any]:
+        """Press Ctrl+S; return the notebook as it stands in its file then."""
+
+        def is_saved(response: Response) -> bool:
+            return response.request.method == "PUT" and self.path.name in response.url
+
+        with self.page.expect_response(is_saved, timeout=_WAIT_MS):
+            self.page.keyboard.press("Control+S")
+        return json.loads(self.path.read_text("utf-8"))
+
+    def reload(self) -> None:
+        """Load the page again; the kernel goes on."""
+        self.page.reload(wait_until="commit")
+        self.wait_until_ready()
+
+    def screenshot(self, name: str) -> Path:
+        """Take a picture of the window, as FRONTEND-`name`.png in the folder that KIMI_SCREENSHOTS names."""
+        path = self._frontend.screenshots / f"{self._frontend.name}-{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+
+class Frontend:
+    """JupyterLab or Notebook 7, by `name`, in a browser profile of its own."""
+
+    def __init__(self, name: str, context: BrowserContext, server: JupyterServer, screenshots: Path) -> None:
+        self.name = name
+        self.context = context
+        self.notebooks: list[NotebookPage] = []
+        self.server = server
+        self.screenshots = screenshots
+
+    def open(self, cells: list[str]) -> NotebookPage:
+        """Open a new notebook with these code cells and wait until its kernel is idle."""
+        path = self.server.write_notebook(cells)
+        notebook = NotebookPage(self.context.new_page(), path, self)
+        self.notebooks.append(notebook)
+        address = self.server.url + _ADDRESSES[self.name].format(stem=path.stem)
+        notebook.page.goto(f"{address}?token={TOKEN}", wait_until="commit")
+        notebook.wait_until_ready()
+        return notebook
+
+    def keep_pictures(self, name: str) -> list[Path]:
+        """Take a picture of every open notebook; return where they are."""
+        return [notebook.screenshot(f"{name}-{notebook.path.stem}") for notebook in self.notebooks]
+
+    def close(self) -> None:
+        """Close the pages and end their kernels."""
+        self.context.close()
+        for notebook in self.notebooks:
+            self.server.stop_kernel(notebook.path)

@@ -1,0 +1,179 @@
+"""How an answer is shown: growing, at once, printed; and what is said of one that is not whole."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from kimi_magics.core.events import Completed, Event, Finished, TextDelta, ThinkingDelta, UsageReported, Waiting
+from kimi_magics.core.reply import Reply
+from kimi_magics.core.usage import Price, Usage
+from kimi_magics.errors import ReplyBrokenError
+from kimi_magics.notebook.footer import explain_finish, format_footer
+from kimi_magics.notebook.views import MarkdownView, PlainView, choose_view
+
+PRICE = Price(Decimal("0.95"), Decimal("4.00"))
+ANSWER: list[Event] = [
+    ThinkingDelta("Hm. "),
+    TextDelta("# Hi\n\n"),
+    TextDelta("<b>x</b> `y`"),
+    Finished("stop"),
+    UsageReported(Usage(1236, 412, 1024)),
+    Completed(),
+]
+
+
+def reply_of(events: list[Event], *, seconds: float | None = 2.13) -> Reply:
+    reply = Reply("kimi-k2.6", find_price=lambda: PRICE)
+    for event in events:
+        reply.add(event)
+    reply.seconds = seconds
+    return reply
+
+
+# ---------------------------------------------------------------- footer
+
+
+def test_the_footer_has_time_tokens_and_cost() -> None:
+    assert format_footer(reply_of(ANSWER)) == "2.1 s · 1.2K in (1.0K cached) / 412 out · $0.0028"
+
+
+@pytest.mark.parametrize(
+    ("events", "footer"),
+    [
+        ([Completed()], "2.1 s"),
+        ([TextDelta("x"), UsageReported(Usage(10, 2)), Completed()], "2.1 s · 10 in / 2 out · $0.000018"),
+        ([TextDelta("x"), UsageReported(Usage(10, 2, estimated=True))], "partial · 2.1 s · ≈ 10 in / 2 out · ≈ $0.000018"),
+    ],
+)
+def test_what_is_not_known_is_left_out_and_what_is_ours_is_marked(events: list[Event], footer: str) -> None:
+    assert format_footer(reply_of(events)) == footer
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ([TextDelta("x"), Finished("stop"), Completed()], ""),
+        ([TextDelta("x"), Finished("length"), Completed()], "cut at the token limit"),
+        ([ThinkingDelta("x"), Finished("length"), Completed()], "the reasoning used up the token limit"),
+        ([Finished("stop"), Completed()], "The answer is empty"),
+        ([TextDelta("x"), Finished("weather"), Completed()], "for the reason: weather"),
+        ([TextDelta("x"), Finished("length")], ""),
+        ([TextDelta("x")], ""),
+    ],
+)
+def test_an_answer_that_is_not_done_is_explained(events: list[Event], says: str) -> None:
+    found = explain_finish(reply_of(events))
+    assert says in found
+    assert bool(found) is bool(says)
+
+
+# ---------------------------------------------------------------- views
+
+
+def play(view: Any, events: list[Event], error: ReplyBrokenError | None = None) -> Reply:
+    reply = reply_of([])
+    for event in events:
+        reply.add(event)
+        view.show(reply, event)
+    reply.seconds = 2.13
+    view.end(reply, error)
+    return reply
+
+
+class Published(list):
+    """Stands at the border of the front end: what is published, in order."""
+
+    def __call__(self, data: dict, metadata: dict | None = None, *, transient: dict | None = None, update: bool = False, **_: Any) -> None:
+        self.append((data, metadata or {}, update, (transient or {}).get("display_id")))
+
+
+@pytest.fixture
+def published(shell: Any, monkeypatch: pytest.MonkeyPatch) -> Published:
+    seen = Published()
+    monkeypatch.setattr(shell.display_pub, "publish", seen)
+    return seen
+
+
+def test_once_shows_the_answer_and_then_the_footer(published: Published) -> None:
+    reply = play(MarkdownView(has_footer=True, is_live=False), ANSWER)
+    [(answer, metadata, *_), (footer, *_rest)] = published
+    assert answer["text/plain"] == reply.text == "# Hi\n\n<b>x</b> `y`"
+    assert set(answer) == {"text/markdown", "text/plain"}
+    assert answer["text/markdown"].startswith("# Hi\n")
+    assert "<b>" not in answer["text/markdown"]
+    assert metadata["kimi_magics"] == reply.receipt()
+    assert footer["text/plain"] == format_footer(reply)
+
+
+def test_live_grows_in_one_place_and_ends_with_the_receipt(published: Published) -> None:
+    view = MarkdownView(has_footer=True, is_live=True)
+    view._pause = 0.0
+    play(view, ANSWER)
+    (first, *_, last), footer = published[:-1], published[-1]
+    assert len({display_id for *_, display_id in published[:-1]}) == 1
+    assert [update for _, _, update, _ in published[:-1]] == [False] + [True] * (len(published) - 2)
+    assert "thinking" in first[0]["text/plain"]
+    assert last[0]["text/plain"] == "# Hi\n\n<b>x</b> `y`"
+    assert last[1]["kimi_magics"]["usage"]["prompt_tokens"] == 1236
+    assert footer[3] is None
+
+
+def test_live_sends_at_most_ten_updates_a_second(published: Published) -> None:
+    play(MarkdownView(has_footer=False, is_live=True), [TextDelta("x")] * 10_000 + [Completed()])
+    assert len(published) <= 12
+
+
+def test_a_wait_is_shown_and_then_gives_way_to_the_answer(published: Published) -> None:
+    play(MarkdownView(has_footer=False, is_live=True), [Waiting(3.0, 1, "busy"), *ANSWER])
+    assert published[0][0]["text/plain"] == "busy; trying again in 3 s (try 2)"
+    assert published[-1][0]["text/plain"] == "# Hi\n\n<b>x</b> `y`"
+
+
+def test_a_wait_that_ends_in_an_error_leaves_no_countdown(published: Published) -> None:
+    play(MarkdownView(has_footer=True, is_live=True), [Waiting(3.0, 1, "busy")], ReplyBrokenError("x"))
+    assert published[-1][0]["text/plain"] == ""
+
+
+def test_a_failed_call_without_an_answer_shows_nothing_but_its_error(published: Published) -> None:
+    play(MarkdownView(has_footer=True, is_live=True), [], ReplyBrokenError("x"))
+    play(MarkdownView(has_footer=True, is_live=False), [Waiting(1.0, 1, "busy")], ReplyBrokenError("x"))
+    assert published == []
+
+
+def printed(events: list[Event], *, is_terminal: bool, error: ReplyBrokenError | None = None, has_footer: bool = True) -> str:
+    pieces: list[str] = []
+    play(PlainView(has_footer=has_footer, shows_thinking=is_terminal, write=pieces.append), events, error)
+    return "".join(pieces)
+
+
+def test_a_terminal_sees_the_reasoning_dim_and_then_the_answer() -> None:
+    assert printed(ANSWER, is_terminal=True) == (
+        "\x1b[2mHm. \x1b[0m\n\n# Hi\n\n<b>x</b> `y`\n\x1b[2m2.1 s · 1.2K in (1.0K cached) / 412 out · $0.0028\x1b[0m\n"
+    )
+
+
+def test_a_pipe_gets_the_answer_and_the_footer_only() -> None:
+    events = [Waiting(1.0, 1, "busy"), *ANSWER]
+    assert printed(events, is_terminal=False) == "# Hi\n\n<b>x</b> `y`\n2.1 s · 1.2K in (1.0K cached) / 412 out · $0.0028\n"
+    assert printed(events, is_terminal=False, has_footer=False) == "# Hi\n\n<b>x</b> `y`\n"
+
+
+def test_a_model_cannot_write_to_the_terminal_what_is_not_text() -> None:
+    assert printed([TextDelta("a\x1b[31m\x07\x9bb\tc\n")], is_terminal=False, has_footer=False) == "a[31mb\tc\n\n"
+
+
+def test_a_failed_call_without_an_answer_prints_nothing() -> None:
+    assert printed([], is_terminal=False, error=ReplyBrokenError("x")) == ""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "view", "is_live"),
+    [("auto", PlainView, None), ("plain", PlainView, None), ("markdown", MarkdownView, True), ("once", MarkdownView, False)],
+)
+def test_a_shell_without_a_kernel_prints_unless_told_otherwise(shell: Any, chosen: str, view: type, is_live: bool | None) -> None:
+    found = choose_view(shell, chosen=chosen, has_footer=True)
+    assert type(found) is view
+    assert getattr(found, "_is_live", None) is is_live
