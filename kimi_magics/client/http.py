@@ -10,7 +10,8 @@ import ipaddress
 import random
 import re
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeVar
 
@@ -121,14 +122,12 @@ class KimiClient:
         if len(body) > MAX_BODY_BYTES:
             raise translate_response(413, {}, b"", situation)
         for attempt in range(1, self._retry.tries + 1):
-            has_begun = False
+            progress = _Progress()
             try:
-                for event in self._attempt(prompt, body, situation):
-                    has_begun = has_begun or isinstance(event, TextDelta | ThinkingDelta)
-                    yield event
+                yield from self._attempt(prompt, body, situation, progress)
                 return
             except CallError as error:
-                wait = self._retry.wait_before_next(error, attempt, has_begun=has_begun, jitter=self._jitter())
+                wait = self._retry.wait_before_next(error, attempt, has_begun=progress.has_begun, jitter=self._jitter())
                 if wait is None:
                     if attempt > 1:
                         error.message += f", after {attempt} tries"
@@ -142,8 +141,9 @@ class KimiClient:
             self._sleep(min(1.0, wait))
             wait -= 1.0
 
-    def _attempt(self, prompt: Prompt, body: bytes, situation: Situation) -> Generator[Event, None, None]:
-        has_begun = False
+    def _attempt(
+        self, prompt: Prompt, body: bytes, situation: Situation, progress: _Progress
+    ) -> Generator[Event, None, None]:
         try:
             with self._http.stream(
                 "POST",
@@ -154,14 +154,11 @@ class KimiClient:
             ) as response:
                 if response.status_code != 200:
                     raise translate_response(response.status_code, response.headers, response.read(), situation)
-                for event in _read_events(response, is_streamed=prompt.is_streamed):
-                    if not has_begun:
-                        has_begun = isinstance(event, TextDelta | ThinkingDelta)
-                    yield event
+                yield from _read_events(response, progress, is_streamed=prompt.is_streamed)
         except WireError as error:
-            raise translate_wire(error, situation, has_begun=has_begun) from None
+            raise translate_wire(error, situation, has_begun=progress.has_begun) from None
         except (httpx.HTTPError, httpx.InvalidURL) as fault:
-            raise translate_fault(fault, situation, has_begun=has_begun) from None
+            raise translate_fault(fault, situation, has_begun=progress.has_begun) from None
 
     # ------------------------------------------------------------ questions beside it
 
@@ -206,34 +203,57 @@ class KimiClient:
         return Situation(host=known.host, catalog=known.catalog, key=known.key, prompt=prompt)
 
 
-def _read_events(response: httpx.Response, *, is_streamed: bool) -> Iterable[Event]:
-    request_id = response.headers.get("x-request-id") or response.headers.get("msh-request-id")
-    content_type = response.headers.get("content-type", "")
-    if is_streamed and "json" not in content_type and "html" not in content_type:
-        events = _read_stream(response)
-    else:
-        # Asked for at once; or a gateway that does not stream, or that is not the API at all.
-        events = read_completion(response.read())
-    for event in events:
-        if request_id and isinstance(event, Started):
-            yield Started(request_id, event.model)
-        else:
+@dataclass(slots=True)
+class _Progress:
+    """How far an attempt has come: after the first delta nothing is sent again."""
+
+    has_begun: bool = False
+
+    def watch(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Pass events on and note the first delta."""
+        for event in events:
+            self.has_begun = self.has_begun or isinstance(event, TextDelta | ThinkingDelta)
             yield event
 
 
-def _read_stream(response: httpx.Response) -> Iterable[Event]:
-    """Yield the events of a stream. Raises WireError when it ends without the mark that proves its end."""
-    decoder = SseDecoder()
+def _read_events(response: httpx.Response, progress: _Progress, *, is_streamed: bool) -> Iterator[Event]:
+    request_id = response.headers.get("x-request-id") or response.headers.get("msh-request-id")
+    content_type = response.headers.get("content-type", "")
+    if is_streamed and "json" not in content_type and "html" not in content_type:
+        yield from _read_stream(response, progress, request_id)
+    else:
+        # Asked for at once; or a gateway that does not stream, or that is not the API at all.
+        yield from progress.watch(_name(read_completion(response.read()), request_id))
+
+
+def _name(events: Iterable[Event], request_id: str | None) -> Iterator[Event]:
+    """Put the request id of the header in the place of the body's own."""
+    for event in events:
+        yield Started(request_id, event.model) if request_id and isinstance(event, Started) else event
+
+
+def _read_stream(response: httpx.Response, progress: _Progress, request_id: str | None) -> Iterator[Event]:
+    """Yield the events of a stream. Raises WireError when it ends without the mark that proves its end.
+
+    A long answer has tens of thousands of chunks: after the first delta, each takes the shortest way.
+    """
+    decode = SseDecoder()
     is_first = True
-    for piece in response.iter_bytes():
-        for data in decoder.decode(piece):
+    # Asked for unpacked; a gateway that packs all the same is unpacked by httpx.
+    pieces = response.iter_bytes() if "content-encoding" in response.headers else response.iter_raw()
+    for piece in pieces:
+        for data in decode.decode(piece):
+            if data == DONE:
+                yield from read_chunk(data)
+                return
             if not data:
                 continue  # a heartbeat of some gateways
-            yield from read_chunk(data, is_first=is_first)
-            if data == DONE:
-                return
-            is_first = False
-    if DONE in decoder.flush():
+            if progress.has_begun:
+                yield from read_chunk(data)
+            else:
+                yield from progress.watch(_name(read_chunk(data, is_first=is_first), request_id))
+                is_first = False
+    if DONE in decode.flush():
         yield from read_chunk(DONE)
         return
     raise WireError("the stream ended before its end was announced: the answer may be cut")

@@ -22,6 +22,15 @@ class SseDecoder:
     def decode(self, piece: bytes) -> list[bytes]:
         """Take the next bytes and return the data of the events that they complete."""
         has_return = b"\r" in piece
+        # By far the most frequent piece is one whole event on one line.
+        if (
+            not has_return
+            and piece.startswith(b"data: ")
+            and piece.find(b"\n") == len(piece) - 2
+            and piece.endswith(b"\n")
+            and not (self._pieces or self._data or self._is_start)
+        ):
+            return [piece[6:-2]]
         if not has_return and b"\n" not in piece and not self._ends_with_return():
             self._pieces.append(piece)
             return []

@@ -48,8 +48,7 @@ _ADDRESS = r"(?i:https?://|mailto:|\#)(?:[^\s<>()\[\]`\\\"]|\([^\s<>()\[\]`\\\"]
 _TARGET = (
     rf"\([ \t]*<?(?P<address{{0}}>{_ADDRESS})>?(?P<title{{0}}>[ \t]+\"[^\"\\`<$|\n]*\"|[ \t]+'[^'\\`<$|\n]*')?[ \t]*\)"
 )
-_TOKEN = re.compile(
-    rf"""
+_TOKEN_PATTERN = rf"""
       (?P<definition>^[ \t>*+.)\d-]*\[[^\[\]\\`<$|\n]{{1,200}}\]:[ \t]+{_ADDRESS}(?:[ \t]+"[^"\\`<$|\n]*")?[ \t]*$)
     | (?P<link>\[(?P<label>[^\[\]`\n]*)\]{_TARGET.format(1)})
     | (?P<link_end>\]{_TARGET.format(2)})
@@ -58,12 +57,12 @@ _TOKEN = re.compile(
     | (?P<dollars>\$+)
     | (?P<macro>\\*(?:\\|&(?:\#0*92|(?i:\#x0*5c)|bsol);)(?:[A-Za-z]|&(?:\#\d{{1,8}}|\#[xX][\dA-Fa-f]{{1,7}}|fjlig|bsol);)+)
     | (?P<backslashes>\\+)
-    | (?P<escaped><|`+|!(?=\[)|~~~+|(?i:(?<=ftp):(?=//)|(?<=xmpp):))
+    | (?P<escaped><+|`+|!(?=\[)|~~~+|(?i:(?<=ftp):(?=//)|(?<=xmpp):))
     | (?P<link_start>\]\(|\]:)
-    | (?P<bracket>\[)
-    | (?P<tilde>~)
-    """,
-    re.VERBOSE | re.MULTILINE | re.ASCII,
+"""
+_TOKEN = re.compile(_TOKEN_PATTERN, re.VERBOSE | re.MULTILINE | re.ASCII)
+_STRICT_TOKEN = re.compile(
+    _TOKEN_PATTERN + r"| (?P<bracket>\[+(?=\[)|\[) | (?P<tilde>~)", re.VERBOSE | re.MULTILINE | re.ASCII
 )
 _CLOSERS = re.compile(r"(?<![\\$])\$\$(?!\$)|\\\\[\])]|\\end\{[A-Za-z]*\*?\}")
 _INLINE_MATH = re.compile(r"\$((?:[^$`\n]|(?<=\\)\$)+)(?<!\\)\$(?!\$)")
@@ -140,7 +139,10 @@ def _block_parser() -> "MarkdownIt":
 
 
 def _find_code_blocks(lines: list[str]) -> "Iterator[_CodeBlock]":
-    for token in _block_parser().parse("\n".join(lines)):
+    text = "\n".join(lines)
+    if not re.search("```|~~~| {4}|\t", text):
+        return  # no code block is without one of these; the parser is what costs time
+    for token in _block_parser().parse(text):
         if token.type not in ("fence", "code_block") or token.map is None:
             continue
         start, end = token.map
@@ -236,21 +238,22 @@ def _render_chunk(text: str, rules: _Rules) -> str:
 
 def _find_spans(text: str) -> "Iterator[_CodeSpan]":
     """Find what all parsers read as code spans, of one line each, if nothing swallows a backtick."""
-    for line in re.finditer(r"[^\n]*`[^\n]*", text):
-        runs = [(match.start(), match.end()) for match in re.finditer("`+", line[0])]
+    shift = 0
+    for line in text.split("\n"):
+        runs = [(match.start(), match.end()) for match in re.finditer("`+", line)]
         by_length: dict[int, list[int]] = {}
         for start, stop in runs:
             by_length.setdefault(stop - start, []).append(start)
         end = 0
         for start, stop in runs:
-            if start < end or line[0][start - 1 : start] == "\\":
+            if start < end or line[start - 1 : start] == "\\":
                 continue
             same = by_length[stop - start]
             closer = bisect_left(same, stop)
             if closer < len(same):
                 end = same[closer] + stop - start
-                shift = line.start()
-                yield _CodeSpan(shift + start, shift + end, stop - start, line[0][stop : same[closer]])
+                yield _CodeSpan(shift + start, shift + end, stop - start, line[stop : same[closer]])
+        shift += len(line) + 1
 
 
 def _choose_spans(text: str, spans: list[_CodeSpan], rules: _Rules) -> "Iterator[_CodeSpan]":
@@ -278,8 +281,11 @@ def _choose_spans(text: str, spans: list[_CodeSpan], rules: _Rules) -> "Iterator
         yield span
 
 
+_REFERENCES = {ord(character): f"&#{ord(character)};" for character in "!$(:[\\`~"} | {ord("<"): "&lt;"}
+
+
 def _as_references(characters: str) -> str:
-    return "".join("&lt;" if character == "<" else f"&#{ord(character)};" for character in characters)
+    return characters.translate(_REFERENCES)
 
 
 def _render_prose(text: str, rules: _Rules, *, is_first: bool) -> str:
@@ -287,7 +293,8 @@ def _render_prose(text: str, rules: _Rules, *, is_first: bool) -> str:
     formulas = _Formulas(text)
     output: list[str] = []
     position = 0
-    while match := _TOKEN.search(text, position):
+    pattern = _TOKEN if rules.keeps_brackets and rules.keeps_tildes else _STRICT_TOKEN
+    while match := pattern.search(text, position):
         output.append(text[position : match.start()])
         position = match.end()
         if match["math"] and rules.keeps_math:
@@ -309,27 +316,26 @@ def _render_prose(text: str, rules: _Rules, *, is_first: bool) -> str:
 
 def _render_token(match: re.Match[str], rules: _Rules) -> str:
     kind, token = match.lastgroup, match[0]
+    if kind == "bracket":
+        return token if rules.keeps_brackets else _as_references(token)
+    if kind == "tilde":
+        return token if rules.keeps_tildes else _as_references(token)
     if kind == "link":
         label = _render_prose(match["label"], rules, is_first=False)
         return f"[{label}]({_as_address(match['address1'])}{match['title1'] or ''})"
     if kind == "link_end":
         return f"]({_as_address(match['address2'])}{match['title2'] or ''})"
-    if kind == "definition":
+    if kind in ("definition", "autolink"):
         return _as_address(token)
     if kind == "macro":
         return _render_macro(token, is_environment=match.string.startswith("{", match.end()))
     if kind == "link_start":
         return "]" + _as_references(token[1])
+    if token.startswith("$") and rules.keeps_dollars:
+        return token
     if kind == "math" and token.startswith("\\"):
-        return "&#92;"
-    is_kept = {
-        "autolink": True,
-        "math": rules.keeps_dollars,
-        "dollars": rules.keeps_dollars,
-        "bracket": rules.keeps_brackets,
-        "tilde": rules.keeps_tildes,
-    }
-    return token if is_kept.get(kind or "", False) else _as_references(token)
+        return "&#92;"  # for the two of them, too: the first escapes the second
+    return _as_references(token)
 
 
 def _as_address(text: str) -> str:

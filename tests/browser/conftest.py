@@ -165,9 +165,11 @@ def browser(chromium_path: str) -> Iterator[Browser]:
     """A headless Chromium; its event loop stays on the main thread until the module is done."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=chromium_path, args=_CHROMIUM_FLAGS) as chromium:
-            yield chromium
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=chromium_path, args=_CHROMIUM_FLAGS) as chromium,
+    ):
+        yield chromium
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +197,9 @@ def open_frontend(
             is_open.append(frontend)
             try:
                 yield frontend
+            except BaseException as error:
+                error.add_note(f"Screenshots of the failure: {frontend.keep_pictures('failed')}")
+                raise
             finally:
                 is_open.remove(frontend)
                 frontend.close()

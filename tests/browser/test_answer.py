@@ -96,9 +96,9 @@ def test_answer_and_footer_are_still_there_after_the_page_is_loaded_again(answer
 def interrupted(open_frontend: OpenFrontend, shared_sandbox: Sandbox) -> Iterator[NotebookPage]:
     """A notebook whose cell 1 was interrupted by the toolbar's button in the middle of the answer."""
     shared_sandbox.clear()
-    shared_sandbox.fault(Fault(chunk_delay_seconds=0.2))
+    shared_sandbox.fault(Fault(chunk_delay_seconds=0.1))
     with open_frontend("lab") as lab:
-        notebook = lab.open([LOAD, "%%kimi\nTell me about rivers."])
+        notebook = lab.open([LOAD, "%%kimi --thinking off\nTell me about rivers."])
         notebook.run(0)
         notebook.run(1)
         notebook.wait_for_output(1, "It was written by")
