@@ -29,22 +29,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="kimi-magics", description="Kimi in Jupyter: try it, check it.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="kimi-magics", description="Kimi in Jupyter: try it, check it.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"kimi-magics {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="open the first notebook against a local sandbox; needs no key")
+    demo = commands.add_parser(
+        "demo", allow_abbrev=False, help="open the first notebook against a local sandbox; needs no key"
+    )
     demo.add_argument("--once", action="store_true", help="run the notebook without a browser and print what happened")
     demo.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     demo.set_defaults(run=_demo)
 
-    sandbox = commands.add_parser("sandbox", help="serve the Kimi API on this machine, without a model")
+    sandbox = commands.add_parser(
+        "sandbox", allow_abbrev=False, help="serve the Kimi API on this machine, without a model"
+    )
     from kimi_magics.sandbox.command import add_arguments
 
     add_arguments(sandbox)
     sandbox.set_defaults(run=_sandbox)
 
-    doctor = commands.add_parser("doctor", help="tell what is right and wrong with the set-up")
+    doctor = commands.add_parser("doctor", allow_abbrev=False, help="tell what is right and wrong with the set-up")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
     return parser

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 import webbrowser
 from collections.abc import Iterator
@@ -40,7 +39,9 @@ def find_notebooks() -> Path:
     for folder in (package / "notebooks", package.parent / "notebooks"):
         if (folder / FIRST_NOTEBOOK).is_file():
             return folder
-    raise ConfigError("the notebooks of the demo are not installed", remedy="install kimi-magics again, or run it in a clone")
+    raise ConfigError(
+        "the notebooks of the demo are not installed", remedy="install kimi-magics again, or run it in a clone"
+    )
 
 
 def run_once() -> int:
@@ -168,7 +169,12 @@ def _lab(folder: Path, port: int, environment: dict[str, str]) -> Iterator[subpr
     with (folder.parent / "lab.log").open("wb") as log:
         # A session of its own: Ctrl-C reaches this process alone, which then ends the Lab in order.
         process = subprocess.Popen(  # noqa: S603 — our own command, no shell
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             yield process
@@ -184,10 +190,10 @@ def _lab(folder: Path, port: int, environment: dict[str, str]) -> Iterator[subpr
 def _wait_until_ready(lab: subprocess.Popen[bytes], port: int, folder: Path) -> bool:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and lab.poll() is None:
-        with contextlib.suppress(OSError, urllib.error.URLError):
-            # /api needs no token: it only tells the version.
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5):
-                return True
+        # /api needs no token: it only tells the version.
+        address = f"http://127.0.0.1:{port}/api"
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
+            return True
         time.sleep(0.2)
     log = (folder.parent / "lab.log").read_text("utf-8", errors="replace")
     print(f"JupyterLab did not start. The end of its log:\n{log[-2000:]}", file=sys.stderr)  # noqa: T201

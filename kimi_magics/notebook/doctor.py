@@ -1,4 +1,4 @@
-"""What is right and wrong with the set-up: one line per finding, one remedy per problem. The key's value never shows."""
+"""What is right and wrong with the set-up: a line per finding, a remedy per problem; the key's value never shows."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def _reach(key: Key | None) -> Finding:
         return Finding("wrong", error.message, error.remedy)
     finally:
         client.close()
-    return Finding("good", f"{client.host} answers in {(time.monotonic() - started) * 1000:.0f} ms and serves {len(models)} models")
+    return Finding(
+        "good", f"{client.host} answers in {(time.monotonic() - started) * 1000:.0f} ms and serves {len(models)} models"
+    )
 
 
 def _settings() -> Finding:
@@ -106,7 +108,9 @@ def _kernel() -> Iterator[Finding]:
     yield Finding("good", f"IPython {version('ipython')}, ipywidgets {version('ipywidgets')}")
     kernel = _version("ipykernel")
     if kernel is None:
-        yield Finding("note", "there is no ipykernel here: the magics work in terminal IPython only", "pip install ipykernel")
+        yield Finding(
+            "note", "there is no ipykernel here: the magics work in terminal IPython only", "pip install ipykernel"
+        )
         return
     has_subshells = int(kernel.split(".")[0]) >= 7
     yield Finding("good", f"ipykernel {kernel}, " + ("with subshells" if has_subshells else "without subshells"))
@@ -114,7 +118,9 @@ def _kernel() -> Iterator[Finding]:
     yield Finding(
         "good" if loads else "note",
         "the magics load by themselves" if loads else "the magics load with %load_ext kimi_magics",
-        "" if loads else "to load them always, put c.InteractiveShellApp.extensions = ['kimi_magics'] into ipython_config.py",
+        ""
+        if loads
+        else "to load them always, put c.InteractiveShellApp.extensions = ['kimi_magics'] into ipython_config.py",
     )
 
 
@@ -139,7 +145,9 @@ def _jupyter() -> Iterator[Finding]:
     if there:
         yield Finding("good", ", ".join(there))
     else:
-        yield Finding("note", "neither JupyterLab nor Notebook is installed in this environment", "pip install jupyterlab")
+        yield Finding(
+            "note", "neither JupyterLab nor Notebook is installed in this environment", "pip install jupyterlab"
+        )
     yield _gauge()
 
 

@@ -32,7 +32,8 @@ PARSERS: dict[str, LineParser] = {
         "Ask a Kimi model. The flags stand on the first line, the prompt below it; or in one line with %kimi.\n"
         "{{name}}, {{a.b}}, {{a[0]}} and {{a['k']}} are filled in; every other brace is text.",
         usage="%%kimi [flags]        the prompt on the lines below\n       %kimi [flags] prompt",
-        examples='examples:\n  %%kimi -m kimi-k3 --effort low -o answer\n  %kimi -s "Answer in French." What is {{topic}}?\n'
+        examples="examples:\n  %%kimi -m kimi-k3 --effort low -o answer\n"
+        '  %kimi -s "Answer in French." What is {{topic}}?\n'
         "The reply is bound to the variable after -o, and always to _kimi: .text .thinking .usage .cost .finish_reason",
     ),
     "kimi_estimate": LineParser(

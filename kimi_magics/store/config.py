@@ -186,7 +186,7 @@ class Config:
         except OSError as error:
             raise ConfigError(
                 f"the setting cannot be saved in {self.path}: {error.strerror or error}",
-                remedy="set it without --save for this session, or point KIMI_MAGICS_HOME to a folder that can be written",
+                remedy="set it without --save for this session, or point KIMI_MAGICS_HOME to another folder",
             ) from None
 
 
@@ -224,9 +224,9 @@ def _read_value(name: str, text: str, *, where: str = "") -> Any:
     try:
         return setting.read(text)
     except ValueError as error:
-        reason = (
-            str(error) if not str(error).startswith(("invalid literal", "could not convert")) else "is not a number"
-        )
+        # Python's own words for a bad number are not for users.
+        is_python_s = str(error).startswith(("invalid literal", "could not convert"))
+        reason = "is not a number" if is_python_s else str(error)
         raise ConfigError(f"{name}={text}{where}: the value {reason}", remedy=f"{name}: {setting.help}") from None
 
 

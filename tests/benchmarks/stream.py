@@ -162,13 +162,16 @@ def main() -> None:
     if chosen.serve:
         serve(chosen.serve)
         return
-    print(f"{'chunks':>8} {'by hand':>9} {'client':>9} {'ratio':>6} {'CPU ratio':>10} {'µs/chunk':>9} {'first piece':>12}")
+    print(
+        f"{'chunks':>8} {'by hand':>9} {'client':>9} {'ratio':>6} {'CPU ratio':>10} {'µs/chunk':>9} {'first piece':>12}"
+    )
     seconds: dict[int, float] = {}
     for chunks in (500, 5_000) if chosen.quick else (500, 5_000, CHUNKS):
         hand, client, later = compare(chunks, rounds=5)
         seconds[chunks] = client.whole
         print(
-            f"{chunks:>8,} {hand.whole:>8.3f}s {client.whole:>8.3f}s {client.whole / hand.whole:>6.2f} {client.cpu / hand.cpu:>10.2f}"
+            f"{chunks:>8,} {hand.whole:>8.3f}s {client.whole:>8.3f}s"
+            f" {client.whole / hand.whole:>6.2f} {client.cpu / hand.cpu:>10.2f}"
             f" {client.whole / chunks * 1e6:>9.1f} {later:>+9.2f} ms"
         )
     *_, before, last = sorted(seconds)

@@ -34,9 +34,7 @@ CATALOG = load_catalog()
 
 
 def prompt(text: str = "What is a token?", **flags: object) -> Prompt:
-    return build_prompt(
-        Ask(text=text, **flags), defaults=Defaults("kimi-k2.6"), find_model=CATALOG.get, variables={}
-    )
+    return build_prompt(Ask(text=text, **flags), defaults=Defaults("kimi-k2.6"), find_model=CATALOG.get, variables={})
 
 
 def connect(sandbox: Sandbox, key: str = "sandbox", **options: object) -> KimiClient:

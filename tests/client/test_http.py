@@ -65,7 +65,9 @@ class Pieces(httpx.SyncByteStream):
 
 
 def stream(*pieces: bytes, fault: Exception | None = None, headers: dict[str, str] | None = None) -> httpx.Response:
-    return httpx.Response(200, headers={"content-type": "text/event-stream"} | (headers or {}), stream=Pieces(list(pieces), fault))
+    return httpx.Response(
+        200, headers={"content-type": "text/event-stream"} | (headers or {}), stream=Pieces(list(pieces), fault)
+    )
 
 
 def failure(status: int, kind: str = "", message: str = "", **headers: str) -> httpx.Response:
@@ -109,7 +111,11 @@ def test_a_streamed_answer() -> None:
     assert list(client(host).send(PROMPT)) == EVENTS
     [request] = host.requests
     assert (request.method, str(request.url)) == ("POST", f"{BASE}/chat/completions")
-    assert json.loads(request.content) == {"model": "kimi-k2.6", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    assert json.loads(request.content) == {
+        "model": "kimi-k2.6",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+    }
     assert request.headers["authorization"] == f"Bearer {KEY}"
 
 
@@ -125,7 +131,12 @@ def test_keep_alives_and_empty_data_do_not_matter() -> None:
 
 def test_an_answer_at_once_gives_the_same_fold() -> None:
     prompt = Prompt(PROMPT.model, PROMPT.messages, is_streamed=False)
-    body = {"id": "c", "model": "m", "choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}}
+    body = {
+        "id": "c",
+        "model": "m",
+        "choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1},
+    }
     host = Host(httpx.Response(200, json=body))
     assert list(client(host).send(prompt)) == [
         Started("c", "m"),
@@ -321,7 +332,9 @@ def test_an_address_that_cannot_be_used_or_exposes_the_key_is_refused(url: str, 
     assert "pw@" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "http://localhost/v1", "http://[::1]:2/v1", "https://api.moonshot.cn/v1/"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/v1", "http://localhost/v1", "http://[::1]:2/v1", "https://api.moonshot.cn/v1/"]
+)
 def test_https_and_this_machine_are_allowed(url: str) -> None:
     assert check_base_url(url).host
 

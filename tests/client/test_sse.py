@@ -45,7 +45,10 @@ def test_split_at_every_byte(stream: bytes, events: list[bytes]) -> None:
     assert decode(*(stream[at : at + 1] for at in range(len(stream)))) == events
 
 
-@given(st.lists(st.text(alphabet=st.characters(blacklist_characters="\r\n", codec="utf-8"), min_size=1), max_size=8), st.data())
+@given(
+    st.lists(st.text(alphabet=st.characters(blacklist_characters="\r\n", codec="utf-8"), min_size=1), max_size=8),
+    st.data(),
+)
 def test_any_texts_in_any_pieces(texts: list[str], data: st.DataObject) -> None:
     stream = b"".join(f"data: {text}\n\n".encode() for text in texts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))

@@ -1,4 +1,4 @@
-"""Every fault of the line and every answer of the host becomes an error of ours, with cause and remedy, without secrets."""
+"""Every fault of the line and every answer of the host becomes an error of ours: cause, remedy, no secrets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ CATALOG = load_catalog()
 KEY = "sk-testtesttesttesttest"
 
 
-def situation(host: str = "api.moonshot.ai", model: str | None = "kimi-k2.6", images: tuple[Image, ...] = ()) -> Situation:
+def situation(
+    host: str = "api.moonshot.ai", model: str | None = "kimi-k2.6", images: tuple[Image, ...] = ()
+) -> Situation:
     prompt = Prompt(CATALOG.get(model), (Message("user", "x", images),)) if model else None
     return Situation(host=host, catalog=CATALOG, key=KEY, prompt=prompt)
 
@@ -30,7 +32,10 @@ def answer(status: int, kind: str = "", message: str = "", where: Situation | No
     return translate_response(status, {"x-request-id": "req-1"}, body, where or situation())
 
 
-LIMIT = "Your account org-abc123def456 project proj-xyz987xyz request reached organization max RPM: 3, please try again after 1 seconds"
+LIMIT = (
+    "Your account org-abc123def456 project proj-xyz987xyz request reached organization max RPM: 3,"
+    " please try again after 1 seconds"
+)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +51,42 @@ LIMIT = "Your account org-abc123def456 project proj-xyz987xyz request reached or
             "8192 (requested: 9000)",
             "--max-tokens",
         ),
-        (401, "invalid_authentication_error", "Invalid Authentication", errors.AuthenticationError, "MOONSHOT_API_KEY", "api.moonshot.cn"),
-        (401, "incorrect_api_key_error", "Incorrect API key", errors.AuthenticationError, "401", "MOONSHOT_BASE_URL=https://api.moonshot.cn/v1"),
+        (
+            401,
+            "invalid_authentication_error",
+            "Invalid Authentication",
+            errors.AuthenticationError,
+            "MOONSHOT_API_KEY",
+            "api.moonshot.cn",
+        ),
+        (
+            401,
+            "incorrect_api_key_error",
+            "Incorrect API key",
+            errors.AuthenticationError,
+            "401",
+            "MOONSHOT_BASE_URL=https://api.moonshot.cn/v1",
+        ),
         (403, "permission_denied_error", "no", errors.PermissionDeniedError, "403", "project"),
-        (404, "resource_not_found_error", "Not found the model kimi-k2.6 or Permission denied", errors.ModelNotFoundError, "no model kimi-k2.6", "%kimi_models"),
+        (
+            404,
+            "resource_not_found_error",
+            "Not found the model kimi-k2.6 or Permission denied",
+            errors.ModelNotFoundError,
+            "no model kimi-k2.6",
+            "%kimi_models",
+        ),
         (413, "", "", errors.RequestTooLargeError, "413", "100 MB"),
         (429, "engine_overloaded_error", "busy", errors.OverloadedError, "overloaded", "later"),
         (429, "rate_limit_reached_error", LIMIT, errors.RateLimitError, "max RPM: 3", "--max-tokens"),
-        (429, "rate_limit_reached_error", "reached organization TPD rate limit, current: 1", errors.DailyLimitError, "daily", "tomorrow"),
+        (
+            429,
+            "rate_limit_reached_error",
+            "reached organization TPD rate limit, current: 1",
+            errors.DailyLimitError,
+            "daily",
+            "tomorrow",
+        ),
         (429, "exceeded_current_quota_error", "check your plan", errors.QuotaError, "no balance", "recharge"),
         (429, "", "", errors.TooManyRequestsError, "slow down", "wait"),
         (500, "server_error", "oops", errors.ServerFaultError, "500: oops", "later"),
@@ -83,7 +116,9 @@ def test_a_gateway_page_in_html_is_not_shown() -> None:
 
 @pytest.mark.parametrize("model", [model.name for model in CATALOG if model.retired])
 def test_a_retired_model_names_its_date_and_what_replaces_it(model: str) -> None:
-    found = answer(404, "resource_not_found_error", f"Not found the model {model} or Permission denied", situation(model=model))
+    found = answer(
+        404, "resource_not_found_error", f"Not found the model {model} or Permission denied", situation(model=model)
+    )
     facts = CATALOG.get(model)
     assert f"{model} was retired on {facts.retired}" in found.message
     assert f"-m {facts.replacement}" in found.remedy
@@ -134,7 +169,15 @@ def test_a_key_of_any_form_is_redacted() -> None:
 # ---------------------------------------------------------------- faults of the line
 
 #: Classes of httpx that name a slip of the programmer: they must keep their traceback.
-OURS = {"HTTPStatusError", "CookieConflict", "StreamConsumed", "StreamClosed", "ResponseNotRead", "RequestNotRead", "StreamError"}
+OURS = {
+    "HTTPStatusError",
+    "CookieConflict",
+    "StreamConsumed",
+    "StreamClosed",
+    "ResponseNotRead",
+    "RequestNotRead",
+    "StreamError",
+}
 #: Classes from which others derive and which httpx never raises themselves.
 ABSTRACT = {"HTTPError", "RequestError", "TransportError", "TimeoutException", "NetworkError", "ProtocolError"}
 
@@ -144,7 +187,9 @@ def walk(cls: type) -> set[type]:
 
 
 def test_every_class_of_httpx_is_mapped_or_known_to_be_a_slip_of_ours() -> None:
-    found = {cls.__name__ for cls in walk(httpx.HTTPError) | walk(httpx.StreamError) if cls.__module__.startswith("httpx")}
+    found = {
+        cls.__name__ for cls in walk(httpx.HTTPError) | walk(httpx.StreamError) if cls.__module__.startswith("httpx")
+    }
     assert {cls.__name__ for cls in FAULTS} == found - OURS - ABSTRACT
 
 

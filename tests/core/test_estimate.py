@@ -55,7 +55,8 @@ def test_appended_words_never_make_it_much_less(text: str, more: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "thinking", "tokens"), [("kimi-k2-turbo-preview", None, 8), ("kimi-k2.6", None, 9), ("kimi-k2.6", "off", 11)]
+    ("model", "thinking", "tokens"),
+    [("kimi-k2-turbo-preview", None, 8), ("kimi-k2.6", None, 9), ("kimi-k2.6", "off", 11)],
 )
 def test_the_template_adds_what_was_billed(model: str, thinking: str | None, tokens: int) -> None:
     prompt = Prompt(CATALOG.get(model), (Message("user", "hello"),), thinking=thinking)
@@ -80,7 +81,7 @@ def test_prompt_and_reserved_answer_must_fit_the_context(max_tokens: int | None,
     if fits:
         check_context(prompt, tokens, is_counted=True)
         return
-    with pytest.raises(ContextError, match="does not fit the 262,144 of kimi-k2.6") as caught:
+    with pytest.raises(ContextError, match=r"does not fit the 262,144 of kimi-k2\.6") as caught:
         check_context(prompt, tokens, is_counted=True)
     assert "larger context" in caught.value.remedy
 

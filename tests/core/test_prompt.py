@@ -127,7 +127,12 @@ def test_flags_go_before_settings() -> None:
     settings = {"system": "S", "max_tokens": 5, "thinking": "on"}
     assert build(Ask(text="x"), **settings).max_tokens == 5
     prompt = build(Ask(text="x", system="T", max_tokens=9, thinking="off", model="kimi-k2.5"), **settings)
-    assert (prompt.messages[0].text, prompt.max_tokens, prompt.thinking, prompt.model.name) == ("T", 9, "off", "kimi-k2.5")
+    assert (prompt.messages[0].text, prompt.max_tokens, prompt.thinking, prompt.model.name) == (
+        "T",
+        9,
+        "off",
+        "kimi-k2.5",
+    )
 
 
 def test_an_empty_system_flag_takes_the_setting_away() -> None:

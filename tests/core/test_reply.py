@@ -8,7 +8,16 @@ from decimal import Decimal
 
 from IPython.lib.pretty import pretty
 
-from kimi_magics.core.events import Completed, Event, Finished, Started, TextDelta, ThinkingDelta, UsageReported, Waiting
+from kimi_magics.core.events import (
+    Completed,
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    UsageReported,
+    Waiting,
+)
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.usage import Price, Usage
 
@@ -37,7 +46,12 @@ def test_a_whole_reply() -> None:
     reply = fold(WHOLE, find_price=lambda: PRICE)
     assert (reply.text, reply.thinking, str(reply)) == ("Hello, **world**", "Hm…", "Hello, **world**")
     assert (reply.model, reply.request_id, reply.finish_reason) == ("kimi-k2.6", "req-1", "stop")
-    assert (reply.usage, reply.cost, reply.currency, reply.is_partial) == (Usage(1000, 500, 100), Decimal("0.002871"), "USD", False)
+    assert (reply.usage, reply.cost, reply.currency, reply.is_partial) == (
+        Usage(1000, 500, 100),
+        Decimal("0.002871"),
+        "USD",
+        False,
+    )
 
 
 def test_before_anything_came_there_is_nothing_and_nothing_costs() -> None:

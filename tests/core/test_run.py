@@ -56,7 +56,9 @@ def ticking() -> Iterator[float]:
     return (float(second) for second in count(10, 2))
 
 
-def play(*steps: Event | BaseException, view: Watcher | None = None) -> tuple[Reply, Watcher, Script, BaseException | None]:
+def play(
+    *steps: Event | BaseException, view: Watcher | None = None
+) -> tuple[Reply, Watcher, Script, BaseException | None]:
     reply, view, script, times = Reply("m"), view or Watcher(), Script(*steps), ticking()
     try:
         run(PROMPT, reply=reply, transport=script, view=view, clock=lambda: next(times))
@@ -92,7 +94,10 @@ def test_an_answer_without_figures_is_estimated_not_free() -> None:
 
 @pytest.mark.parametrize(
     ("steps", "says"),
-    [((KeyboardInterrupt(),), "before the answer began"), ((TextDelta("a"), KeyboardInterrupt()), "the answer so far is kept")],
+    [
+        ((KeyboardInterrupt(),), "before the answer began"),
+        ((TextDelta("a"), KeyboardInterrupt()), "the answer so far is kept"),
+    ],
 )
 def test_an_interrupt_becomes_an_error_with_the_partial_reply(steps: tuple, says: str) -> None:
     reply, view, script, error = play(*steps)

@@ -60,7 +60,16 @@ def test_money_is_written_for_a_reader_and_never_rounds_to_nothing(amount: str, 
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0"), (412, "412"), (999, "999"), (1000, "1.0K"), (1234, "1.2K"), (999_949, "999.9K"), (999_950, "1.00M"), (1_048_576, "1.05M")],
+    [
+        (0, "0"),
+        (412, "412"),
+        (999, "999"),
+        (1000, "1.0K"),
+        (1234, "1.2K"),
+        (999_949, "999.9K"),
+        (999_950, "1.00M"),
+        (1_048_576, "1.05M"),
+    ],
 )
 def test_tokens_are_written_for_a_reader(count: int, text: str) -> None:
     assert format_tokens(count) == text

@@ -74,7 +74,11 @@ def test_a_full_request() -> None:
         ("kimi-k2.7-code", {"thinking": "keep"}, {"thinking": {"type": "enabled"}}),
         ("kimi-k3", {"effort": "high"}, {"reasoning_effort": "high"}),
         ("kimi-k3", {"thinking": "on"}, {}),
-        ("kimi-k9", {"thinking": "off", "effort": "low"}, {"thinking": {"type": "disabled"}, "reasoning_effort": "low"}),
+        (
+            "kimi-k9",
+            {"thinking": "off", "effort": "low"},
+            {"thinking": {"type": "disabled"}, "reasoning_effort": "low"},
+        ),
     ],
 )
 def test_each_model_gets_the_thinking_field_that_it_has(name: str, fields: dict, expected: dict) -> None:
@@ -133,7 +137,10 @@ REPORTED = UsageReported(Usage(19, 13))
         (b"[DONE]", [Completed()]),
         # usage in its three places
         (delta("stop", usage=USAGE), [Finished("stop"), REPORTED]),
-        (chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}], usage=USAGE), [Finished("stop"), REPORTED]),
+        (
+            chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}], usage=USAGE),
+            [Finished("stop"), REPORTED],
+        ),
         (chunk(choices=[], usage=USAGE), [REPORTED]),
         (chunk(choices=None, usage=USAGE), [REPORTED]),
         # cached tokens in their two places, cache writes beside them
@@ -183,7 +190,11 @@ def test_a_reply_without_choices_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("error", "message", "kind"),
-    [({"message": "m", "type": "t"}, "m", "t"), ("text", "text", "server_error"), ({}, "the host reports an error", "server_error")],
+    [
+        ({"message": "m", "type": "t"}, "m", "t"),
+        ("text", "text", "server_error"),
+        ({}, "the host reports an error", "server_error"),
+    ],
 )
 def test_an_error_inside_a_stream_keeps_its_kind(error: object, message: str, kind: str) -> None:
     with pytest.raises(WireError) as caught:
@@ -198,7 +209,9 @@ def test_counts_models_and_balances_are_read() -> None:
     assert (model.name, model.context_tokens, model.supports_images, model.supports_video) == ("k", 9, True, None)
 
 
-@pytest.mark.parametrize("data", [b'{"data": {"total_tokens": 0}}', b'{"data": {}}', b'{"data": {"total_tokens": null}}', b"nothing"])
+@pytest.mark.parametrize(
+    "data", [b'{"data": {"total_tokens": 0}}', b'{"data": {}}', b'{"data": {"total_tokens": null}}', b"nothing"]
+)
 def test_a_count_is_never_zero(data: bytes) -> None:
     with pytest.raises(WireError):
         read_count(data)

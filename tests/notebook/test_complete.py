@@ -42,9 +42,9 @@ def test_tab_offers_what_may_stand_there(cells: Any, line: str, expected: list[s
 
 
 def test_every_flag_is_offered(cells: Any) -> None:
-    assert {"--model", "-m", "--system", "--out", "--stop", "--dry-run", "--raw"} <= set(complete(cells, "%%kimi -")) | set(
-        complete(cells, "%%kimi --")
-    )
+    assert {"--model", "-m", "--system", "--out", "--stop", "--dry-run", "--raw"} <= set(
+        complete(cells, "%%kimi -")
+    ) | set(complete(cells, "%%kimi --"))
 
 
 def test_tab_asks_nothing_over_the_network(cells: Any, sandbox: Sandbox) -> None:

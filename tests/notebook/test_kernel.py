@@ -25,7 +25,14 @@ class Kernel:
         """Run a cell and return its iopub messages; interrupt the kernel once, when `when` says so of a message."""
         message = self.client.session.msg(
             "execute_request",
-            {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False, "stop_on_error": True},
+            {
+                "code": code,
+                "silent": False,
+                "store_history": True,
+                "user_expressions": {},
+                "allow_stdin": False,
+                "stop_on_error": True,
+            },
             metadata={"cellId": cell_id} if cell_id else {},
         )
         self.client.shell_channel.send(message)
@@ -45,7 +52,9 @@ class Kernel:
 
     def value(self, expression: str) -> str:
         """Return what an expression prints."""
-        return "".join(m["content"]["text"] for m in self.run(f"print({expression})") if m["msg_type"] == "stream").strip()
+        return "".join(
+            m["content"]["text"] for m in self.run(f"print({expression})") if m["msg_type"] == "stream"
+        ).strip()
 
 
 @pytest.fixture
@@ -136,7 +145,9 @@ def test_an_interrupt_stops_the_request_and_keeps_the_text(start: Callable[[Sand
     ],
     ids=["before the first byte", "while the whole answer is awaited", "during a wait"],
 )
-def test_an_interrupt_works_at_every_moment(start: Callable[[Sandbox], Kernel], sandbox: Sandbox, fault: Fault, flags: str) -> None:
+def test_an_interrupt_works_at_every_moment(
+    start: Callable[[Sandbox], Kernel], sandbox: Sandbox, fault: Fault, flags: str
+) -> None:
     kernel = start(sandbox)
     sandbox.fault(fault)
     before = len(sandbox.requests)
@@ -159,7 +170,9 @@ def test_an_interrupt_works_at_every_moment(start: Callable[[Sandbox], Kernel], 
     assert len("\n".join(error["traceback"]).splitlines()) < 6
 
 
-def test_an_error_of_ours_is_short_and_one_of_the_user_s_code_is_not(start: Callable[[Sandbox], Kernel], sandbox: Sandbox) -> None:
+def test_an_error_of_ours_is_short_and_one_of_the_user_s_code_is_not(
+    start: Callable[[Sandbox], Kernel], sandbox: Sandbox
+) -> None:
     kernel = start(sandbox)
     [ours] = errors(kernel.run("%kimi -m kimi-k2.5 hi"))
     assert len("\n".join(ours["traceback"]).splitlines()) < 6
@@ -172,7 +185,9 @@ def test_a_bug_keeps_its_traceback_and_shows_no_key(start: Callable[[Sandbox], K
     kernel = start(sandbox)
     kernel.run("import os\nos.environ['MOONSHOT_API_KEY'] = 'sk-' + 'q' * 30\n%xmode Verbose")
     # a broken hook at the border stands for a bug of ours
-    kernel.run("import kimi_magics.notebook.session as s\ndef broken(*a, **k): raise TypeError('bug')\ns.prefetch = broken")
+    kernel.run(
+        "import kimi_magics.notebook.session as s\ndef broken(*a, **k): raise TypeError('bug')\ns.prefetch = broken"
+    )
     [error] = errors(kernel.run("%kimi hi"))
     shown = "\n".join(error["traceback"])
     assert error["ename"] == "TypeError"

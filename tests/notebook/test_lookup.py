@@ -49,7 +49,12 @@ def test_place_and_camera_are_not_sent_and_the_picture_stands_upright() -> None:
 
 @pytest.mark.parametrize(
     ("size", "sent"),
-    [((4096, 2160), (4096, 2160)), ((8192, 2000), (4096, 1000)), ((3000, 6000), (2000, 4000)), ((1000, 5000), (1000, 5000))],
+    [
+        ((4096, 2160), (4096, 2160)),
+        ((8192, 2000), (4096, 1000)),
+        ((3000, 6000), (2000, 4000)),
+        ((1000, 5000), (1000, 5000)),
+    ],
 )
 def test_large_pictures_shrink_in_proportion_and_stay_readable(size: tuple[int, int], sent: tuple[int, int]) -> None:
     image = prepare_image(Pillow.new("L", size), label="x")

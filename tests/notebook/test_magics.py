@@ -55,7 +55,8 @@ def test_a_line_asks_too_and_keeps_its_question_mark(cells: Any, sandbox: Sandbo
 def test_every_flag_reaches_the_request(cells: Any, sandbox: Sandbox) -> None:
     cells.run("who = 'Ada'")
     ran = cells.run(
-        '%%kimi -m kimi-k2.6 -s "Be {{who}}" --max-tokens 50 --stop END --stop "a b" --thinking off --no-stream -o r\nHi {who} {{who}}\n'
+        '%%kimi -m kimi-k2.6 -s "Be {{who}}" --max-tokens 50 --stop END --stop "a b" --thinking off --no-stream -o r\n'
+        "Hi {who} {{who}}\n"
     )
     assert ran.error is None
     assert bodies(sandbox) == [
@@ -71,7 +72,7 @@ def test_every_flag_reaches_the_request(cells: Any, sandbox: Sandbox) -> None:
 
 def test_neither_ipython_nor_python_expand_anything(cells: Any, sandbox: Sandbox) -> None:
     cells.run("x = 5")
-    cells.run("%%kimi\n$x {x} {x!r} $HOME {{}} {\"a\": {x}} %s\n!ls")
+    cells.run('%%kimi\n$x {x} {x!r} $HOME {{}} {"a": {x}} %s\n!ls')
     cells.run("%kimi $x {x} {{x}}")
     assert [body["messages"][0]["content"] for body in bodies(sandbox)] == [
         '$x {x} {x!r} $HOME {{}} {"a": {x}} %s\n!ls',
@@ -129,10 +130,12 @@ def test_a_prompt_longer_than_the_context_is_not_sent(cells: Any, sandbox: Sandb
 def test_near_the_limit_the_api_s_own_count_decides(cells: Any, sandbox: Sandbox) -> None:
     cells.run("long = 'word ' * 230_000")
     cells.run("%kimi -m kimi-k2.6 {{long}}")
-    assert [request.path for request in sandbox.requests][0] == "/v1/tokenizers/estimate-token-count"
+    assert sandbox.requests[0].path == "/v1/tokenizers/estimate-token-count"
 
 
-def test_without_a_key_nothing_is_sent_and_getpass_is_shown(cells: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_key_nothing_is_sent_and_getpass_is_shown(
+    cells: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MOONSHOT_API_KEY")
     ran = cells.run("%kimi hi")
     assert isinstance(ran.error, MissingKeyError)
@@ -169,7 +172,9 @@ def test_a_cut_answer_is_shown_and_bound_before_the_cell_fails(cells: Any, sandb
     assert reply.usage.completion_tokens > 0
 
 
-def test_the_dry_run_shows_the_exact_body_and_sends_nothing(cells: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dry_run_shows_the_exact_body_and_sends_nothing(
+    cells: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = '-s "S" --stop x --max-tokens 7 --thinking off'
     cells.run(f"%%kimi {flags}\nHé {{}}")
     [sent] = bodies(sandbox)
@@ -249,7 +254,9 @@ def test_models_come_from_the_host_and_carry_our_prices(cells: Any, sandbox: San
     assert everything["kimi-k2.5"]["retired"] == "2026-08-31"
 
 
-def test_without_a_host_the_models_come_from_our_list_and_it_is_said(cells: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_host_the_models_come_from_our_list_and_it_is_said(
+    cells: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MOONSHOT_API_KEY", raising=False)
     ran = cells.run("%kimi_models")
     assert "kimi-k2.6" in ran.bundles[0]["text/plain"]
@@ -264,7 +271,11 @@ def test_settings_are_shown_got_and_set(cells: Any, sandbox: Sandbox) -> None:
     assert (bodies(sandbox)[0]["model"], bodies(sandbox)[0]["messages"][0]["content"]) == ("kimi-k3", "Be brief.")
     assert cells.run("%kimi_config --unset model").stdout == "model = kimi-k2.6 (default)\n"
     assert cells.run("%kimi_config --save footer=off").stdout == "footer = off (saved)\n"
-    assert json.loads(cells.run("%kimi_config --json footer").stdout) == {"name": "footer", "value": "off", "source": "saved"}
+    assert json.loads(cells.run("%kimi_config --json footer").stdout) == {
+        "name": "footer",
+        "value": "off",
+        "source": "saved",
+    }
     table = cells.run("%kimi_config").bundles[0]["text/plain"]
     assert "MOONSHOT_API_KEY is set" in table
     assert "sandbox" not in table.replace(sandbox.base_url, "")
@@ -281,7 +292,10 @@ def test_cny_for_the_chinese_host_and_by_choice(cells: Any, sandbox: Sandbox) ->
     cells.run("%kimi_config currency=CNY")
     cells.run("%kimi -o r hi")
     assert cells["r"].currency == "CNY"
-    assert cells["r"].cost == (cells["r"].usage.prompt_tokens * Decimal("6.5") + cells["r"].usage.completion_tokens * 27) / 1_000_000
+    assert (
+        cells["r"].cost
+        == (cells["r"].usage.prompt_tokens * Decimal("6.5") + cells["r"].usage.completion_tokens * 27) / 1_000_000
+    )
 
 
 def test_an_unknown_price_is_none_and_no_figure_in_the_footer(cells: Any, sandbox: Sandbox) -> None:
@@ -299,7 +313,10 @@ def test_loading_twice_and_unloading_leaves_no_trace(shell: InteractiveShell) ->
     before = list(shell.input_transformers_cleanup)
     shell.run_line_magic("load_ext", "kimi_magics")
     shell.run_line_magic("reload_ext", "kimi_magics")
-    assert sum(getattr(other, "__name__", "") == keep_questions.__name__ for other in shell.input_transformers_cleanup) == 1
+    assert (
+        sum(getattr(other, "__name__", "") == keep_questions.__name__ for other in shell.input_transformers_cleanup)
+        == 1
+    )
     assert shell.find_cell_magic("kimi")
     shell.run_line_magic("unload_ext", "kimi_magics")
     assert shell.find_cell_magic("kimi") is None

@@ -45,7 +45,10 @@ def test_the_footer_has_time_tokens_and_cost() -> None:
     [
         ([Completed()], "2.1 s"),
         ([TextDelta("x"), UsageReported(Usage(10, 2)), Completed()], "2.1 s · 10 in / 2 out · $0.000018"),
-        ([TextDelta("x"), UsageReported(Usage(10, 2, estimated=True))], "partial · 2.1 s · ≈ 10 in / 2 out · ≈ $0.000018"),
+        (
+            [TextDelta("x"), UsageReported(Usage(10, 2, estimated=True))],
+            "partial · 2.1 s · ≈ 10 in / 2 out · ≈ $0.000018",
+        ),
     ],
 )
 def test_what_is_not_known_is_left_out_and_what_is_ours_is_marked(events: list[Event], footer: str) -> None:
@@ -86,7 +89,9 @@ def play(view: Any, events: list[Event], error: ReplyBrokenError | None = None) 
 class Published(list):
     """Stands at the border of the front end: what is published, in order."""
 
-    def __call__(self, data: dict, metadata: dict | None = None, *, transient: dict | None = None, update: bool = False, **_: Any) -> None:
+    def __call__(
+        self, data: dict, metadata: dict | None = None, *, transient: dict | None = None, update: bool = False, **_: Any
+    ) -> None:
         self.append((data, metadata or {}, update, (transient or {}).get("display_id")))
 
 
@@ -143,7 +148,9 @@ def test_a_failed_call_without_an_answer_shows_nothing_but_its_error(published: 
     assert published == []
 
 
-def printed(events: list[Event], *, is_terminal: bool, error: ReplyBrokenError | None = None, has_footer: bool = True) -> str:
+def printed(
+    events: list[Event], *, is_terminal: bool, error: ReplyBrokenError | None = None, has_footer: bool = True
+) -> str:
     pieces: list[str] = []
     play(PlainView(has_footer=has_footer, shows_thinking=is_terminal, write=pieces.append), events, error)
     return "".join(pieces)
@@ -157,7 +164,10 @@ def test_a_terminal_sees_the_reasoning_dim_and_then_the_answer() -> None:
 
 def test_a_pipe_gets_the_answer_and_the_footer_only() -> None:
     events = [Waiting(1.0, 1, "busy"), *ANSWER]
-    assert printed(events, is_terminal=False) == "# Hi\n\n<b>x</b> `y`\n2.1 s · 1.2K in (1.0K cached) / 412 out · $0.0028\n"
+    assert (
+        printed(events, is_terminal=False)
+        == "# Hi\n\n<b>x</b> `y`\n2.1 s · 1.2K in (1.0K cached) / 412 out · $0.0028\n"
+    )
     assert printed(events, is_terminal=False, has_footer=False) == "# Hi\n\n<b>x</b> `y`\n"
 
 
@@ -171,9 +181,16 @@ def test_a_failed_call_without_an_answer_prints_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("chosen", "view", "is_live"),
-    [("auto", PlainView, None), ("plain", PlainView, None), ("markdown", MarkdownView, True), ("once", MarkdownView, False)],
+    [
+        ("auto", PlainView, None),
+        ("plain", PlainView, None),
+        ("markdown", MarkdownView, True),
+        ("once", MarkdownView, False),
+    ],
 )
-def test_a_shell_without_a_kernel_prints_unless_told_otherwise(shell: Any, chosen: str, view: type, is_live: bool | None) -> None:
+def test_a_shell_without_a_kernel_prints_unless_told_otherwise(
+    shell: Any, chosen: str, view: type, is_live: bool | None
+) -> None:
     found = choose_view(shell, chosen=chosen, has_footer=True)
     assert type(found) is view
     assert getattr(found, "_is_live", None) is is_live

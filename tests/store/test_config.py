@@ -69,7 +69,9 @@ def test_what_was_written_by_hand_stays(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("save", [False, True])
-def test_a_bad_setting_is_refused_and_changes_nothing(tmp_path: Path, name: str, text: str, says: str, save: bool) -> None:
+def test_a_bad_setting_is_refused_and_changes_nothing(
+    tmp_path: Path, name: str, text: str, says: str, save: bool
+) -> None:
     config = Config(tmp_path)
     before = {row: config.get(row) for row in config.names()}
     with pytest.raises(ConfigError) as caught:

@@ -113,16 +113,20 @@ def test_a_cache_write_of_kimi_k3_has_its_price() -> None:
 )
 def test_the_catalogue(name: str, context: int, output: int | None, thinking: str, retired: date | None) -> None:
     model = CATALOG.get(name)
-    assert (model.context_tokens, model.default_output_tokens, model.thinking, model.retired) == (context, output, thinking, retired)
+    assert (model.context_tokens, model.default_output_tokens, model.thinking, model.retired) == (
+        context,
+        output,
+        thinking,
+        retired,
+    )
 
 
-#: Every model that the original pages name stays known: reference/estimate_token_count_page.txt, main_concepts_page.txt.
-NAMED = [
-    "kimi-k2.6", "kimi-k2.5", "kimi-k2-0905-preview", "kimi-k2-0711-preview", "kimi-k2-turbo-preview", "kimi-k2-thinking",
-    "kimi-k2-thinking-turbo", "moonshot-v1-8k", "moonshot-v1-32k", "moonshot-v1-128k", "moonshot-v1-auto",
-    "moonshot-v1-8k-vision-preview", "moonshot-v1-32k-vision-preview", "moonshot-v1-128k-vision-preview", "kimi-latest",
-    "kimi-thinking-preview",
-]  # fmt: skip
+#: Every model that the original pages name stays known.
+NAMED = """
+    kimi-k2.6 kimi-k2.5 kimi-k2-0905-preview kimi-k2-0711-preview kimi-k2-turbo-preview kimi-k2-thinking
+    kimi-k2-thinking-turbo moonshot-v1-8k moonshot-v1-32k moonshot-v1-128k moonshot-v1-auto kimi-latest
+    moonshot-v1-8k-vision-preview moonshot-v1-32k-vision-preview moonshot-v1-128k-vision-preview kimi-thinking-preview
+""".split()
 
 
 @pytest.mark.parametrize("name", NAMED)
