@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from kimi_magics.errors import ApiError, CallError
+from kimi_magics.errors import ApiError, CallError, ConnectionFailedError
 
 # "… request reached organization max RPM: 3, please try again after 1 seconds" (kimi_api.md section 5).
 _STATED = re.compile(r"try again (?:after|in) (\d+(?:\.\d+)?) ?(s|sec|second|m|min|minute|h|hour)", re.IGNORECASE)
@@ -24,6 +24,8 @@ class RetryPolicy:
     """How often and how long: `tries` counts the first one too."""
 
     tries: int = 8
+    #: Without a connection, somebody at the screen is better told soon.
+    connection_tries: int = 4
     first_seconds: float = 0.5
     longest_seconds: float = 8.0
     #: A host that asks for more than this is not waited for: the cell would look hung.
@@ -34,7 +36,8 @@ class RetryPolicy:
 
         `jitter` is a number from 0 to 1 that keeps many kernels from coming back in the same instant.
         """
-        if has_begun or attempt >= self.tries or not error.is_retryable:
+        tries = min(self.tries, self.connection_tries) if isinstance(error, ConnectionFailedError) else self.tries
+        if has_begun or attempt >= tries or not error.is_retryable:
             return None
         backoff: float = min(self.longest_seconds, self.first_seconds * 2 ** (attempt - 1))
         stated = error.wait_seconds if isinstance(error, ApiError) else None

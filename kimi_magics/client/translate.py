@@ -239,7 +239,7 @@ def _explain_key(quoted: str, situation: Situation) -> _Explained:
     if other:
         remedy += f"; if it is a key of {other}, which has its own accounts, set MOONSHOT_BASE_URL=https://{other}/v1"
     else:
-        remedy += f"; it must be a key for {situation.host} (MOONSHOT_BASE_URL)"
+        remedy += f"; it must be a key for {situation.host}: those of api.moonshot.ai and api.moonshot.cn differ, too"
     return AuthenticationError, f"{situation.host} refused the key in MOONSHOT_API_KEY (401{quoted})", remedy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from kimi_magics.errors import ImageError
 # What the models use at most; more costs time and no quality (kimi_api.md section 3). A page scan keeps 2,000 pixels of
 # width, so that its text stays readable.
 _MOST_WIDTH, _MOST_HEIGHT, _READABLE_WIDTH = 4096, 2160, 2000
-# A picture of more pixels is taken for a decompression bomb; a camera has up to about 200 million.
-_MOST_PIXELS = 250_000_000
+# A picture of more pixels is taken for a decompression bomb, as Pillow does by default.
+_MOST_PIXELS = 180_000_000
 _SENT_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
@@ -56,30 +57,48 @@ def prepare_image(value: Any, *, label: str) -> Image:
     import PIL.ImageOps
 
     try:
-        picture = value if isinstance(value, PIL.Image.Image) else PIL.Image.open(io.BytesIO(_read_bytes(value, label)))
-        if picture.width * picture.height > _MOST_PIXELS:
-            raise ImageError(
-                f"{label} has {picture.width:,} × {picture.height:,} pixels: too many to be opened safely",
-                remedy="make it smaller",
-            )
+        picture = _open(value, label)
         kind = picture.format if picture.format in _SENT_FORMATS else "PNG"
-        picture = PIL.ImageOps.exif_transpose(picture) or picture
-        picture = _shrink(picture)
-        if picture.mode not in ("RGB", "RGBA", "L"):
-            picture = picture.convert(
-                "RGBA" if "transparency" in picture.info or picture.mode in ("LA", "PA") else "RGB"
-            )
-        out = io.BytesIO()
-        # A fresh image: what was beside the pixels (place, camera, comments) is not sent.
-        bare = PIL.Image.frombytes(picture.mode, picture.size, picture.tobytes())
-        bare.convert("RGB" if kind == "JPEG" else bare.mode).save(out, kind, quality=92)
-    except ImageError:
-        raise
+        picture = _shrink(PIL.ImageOps.exif_transpose(picture) or picture)
+        data = _encode(picture, kind)
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError, MemoryError) as error:
         raise ImageError(
             f"{label} cannot be read as a picture: {error}", remedy="jpeg, png, gif, webp and bmp can be sent"
         ) from None
-    return Image(out.getvalue(), _SENT_FORMATS[kind], picture.width, picture.height, label)
+    return Image(data, _SENT_FORMATS[kind], picture.width, picture.height, label)
+
+
+def _open(value: Any, label: str) -> Any:
+    """Open a picture by its header; its pixels are not read yet."""
+    import PIL.Image
+
+    if isinstance(value, PIL.Image.Image):
+        return value
+    with warnings.catch_warnings():
+        # Pillow warns from half the size on at which it refuses; what is too large is refused below.
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        picture = PIL.Image.open(io.BytesIO(_read_bytes(value, label)))
+    if picture.width * picture.height > _MOST_PIXELS:
+        raise ImageError(
+            f"{label} has {picture.width:,} × {picture.height:,} pixels: too many to be opened safely",
+            remedy="make it smaller",
+        )
+    return picture
+
+
+def _encode(picture: Any, kind: str) -> bytes:
+    import PIL.Image
+
+    if picture.mode not in ("RGB", "RGBA", "L"):
+        has_alpha = "transparency" in picture.info or picture.mode in ("LA", "PA")
+        picture = picture.convert("RGBA" if has_alpha else "RGB")
+    if kind == "JPEG":
+        picture = picture.convert("RGB")
+    # A fresh image: what was beside the pixels (place, camera, comments) is not sent.
+    bare = PIL.Image.frombytes(picture.mode, picture.size, picture.tobytes())
+    out = io.BytesIO()
+    bare.save(out, kind, quality=92)
+    return out.getvalue()
 
 
 def _read_bytes(value: Any, label: str) -> bytes:

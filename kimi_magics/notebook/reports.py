@@ -7,12 +7,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from kimi_magics.client.http import check_base_url
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt, adapt
 from kimi_magics.core.usage import Price, format_money
-from kimi_magics.errors import CallError, MissingKeyError, PromptError
+from kimi_magics.errors import CallError, ConfigError, MissingKeyError, PromptError
 from kimi_magics.notebook.session import Session, base_url
 from kimi_magics.notebook.tables import show_table
 
@@ -202,6 +203,11 @@ def _show_settings(session: Session, rows: Sequence[tuple[str, Any, str]]) -> No
     from kimi_magics.store.config import explain
 
     has_key = "is set" if os.environ.get("MOONSHOT_API_KEY", "").strip() else "is not set"
-    note = f"Saved in {session.config.path}. Host {base_url()}; MOONSHOT_API_KEY {has_key}."
+    try:
+        host = f"The host is {check_base_url(base_url()).host}"
+    except ConfigError as error:
+        # Not the address itself: it may hold a password.
+        host = error.message
+    note = f"Saved in {session.config.path}. {host}; MOONSHOT_API_KEY {has_key}."
     table = [[name, _shown(value), source, explain(name)] for name, value, source in rows]
     show_table(["setting", "value", "from", "meaning"], table, note=note)

@@ -8,7 +8,7 @@ import pytest
 
 from kimi_magics import errors
 from kimi_magics.client.retry import RetryPolicy, stated_wait
-from kimi_magics.errors import CallError, OverloadedError, RateLimitError
+from kimi_magics.errors import CallError, ConnectionFailedError, OverloadedError, RateLimitError
 
 POLICY = RetryPolicy()
 
@@ -20,6 +20,11 @@ def wait(error: CallError, attempt: int = 1, *, has_begun: bool = False, jitter:
 def test_the_wait_doubles_up_to_a_bound_and_ends_after_eight_tries() -> None:
     waits = [wait(OverloadedError("busy"), attempt) for attempt in range(1, 9)]
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, None]
+
+
+def test_without_a_connection_it_gives_up_sooner() -> None:
+    waits = [wait(ConnectionFailedError("dead"), attempt) for attempt in range(1, 5)]
+    assert waits == [0.5, 1.0, 2.0, None]
 
 
 def test_jitter_spreads_the_wait_over_its_upper_half() -> None:

@@ -278,7 +278,15 @@ def test_settings_are_shown_got_and_set(cells: Any, sandbox: Sandbox) -> None:
     }
     table = cells.run("%kimi_config").bundles[0]["text/plain"]
     assert "MOONSHOT_API_KEY is set" in table
-    assert "sandbox" not in table.replace(sandbox.base_url, "")
+    assert "The host is 127.0.0.1;" in table
+    assert "sandbox" not in table
+
+
+def test_a_password_in_the_address_is_not_shown(cells: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOONSHOT_BASE_URL", "https://me:hidden@api.moonshot.ai/v1")
+    shown = str(cells.run("%kimi_config").bundles) + cells.run("%kimi hi").shown_error
+    assert "user name or password" in shown
+    assert "hidden" not in shown
 
 
 def test_the_footer_can_be_switched_off(cells: Any, sandbox: Sandbox) -> None:

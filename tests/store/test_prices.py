@@ -122,11 +122,24 @@ def test_the_catalogue(name: str, context: int, output: int | None, thinking: st
 
 
 #: Every model that the original pages name stays known.
-NAMED = """
-    kimi-k2.6 kimi-k2.5 kimi-k2-0905-preview kimi-k2-0711-preview kimi-k2-turbo-preview kimi-k2-thinking
-    kimi-k2-thinking-turbo moonshot-v1-8k moonshot-v1-32k moonshot-v1-128k moonshot-v1-auto kimi-latest
-    moonshot-v1-8k-vision-preview moonshot-v1-32k-vision-preview moonshot-v1-128k-vision-preview kimi-thinking-preview
-""".split()
+NAMED = [
+    "kimi-k2.6",
+    "kimi-k2.5",
+    "kimi-k2-0905-preview",
+    "kimi-k2-0711-preview",
+    "kimi-k2-turbo-preview",
+    "kimi-k2-thinking",
+    "kimi-k2-thinking-turbo",
+    "moonshot-v1-8k",
+    "moonshot-v1-32k",
+    "moonshot-v1-128k",
+    "moonshot-v1-auto",
+    "kimi-latest",
+    "moonshot-v1-8k-vision-preview",
+    "moonshot-v1-32k-vision-preview",
+    "moonshot-v1-128k-vision-preview",
+    "kimi-thinking-preview",
+]
 
 
 @pytest.mark.parametrize("name", NAMED)
