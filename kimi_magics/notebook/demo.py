@@ -7,6 +7,7 @@ running and nothing behind.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -110,6 +111,7 @@ def serve(*, opens_browser: bool) -> int:
     with Sandbox(options=options, port=0) as sandbox, _workplace(sandbox.base_url) as (folder, environment):
         for notebook in notebooks.glob("*.ipynb"):
             (folder / notebook.name).write_bytes(notebook.read_bytes())
+        _silence_news(folder.parent)
         port, token = _free_port(), secrets.token_urlsafe(24)
         address = f"http://127.0.0.1:{port}/lab/tree/{FIRST_NOTEBOOK}?token={token}"
         # By the environment: a command line can be read by every user of the machine.
@@ -152,6 +154,14 @@ def _workplace(base_url: str) -> Iterator[tuple[Path, dict[str, str]]]:
         yield folder, environment
 
 
+def _silence_news(root: Path) -> None:
+    """Spare the reader the question whether Jupyter may look for news, and the network the look."""
+    folder = root / "lab-settings" / "@jupyterlab" / "apputils-extension"
+    folder.mkdir(parents=True)
+    settings = {"fetchNews": "false", "checkForUpdates": False}
+    (folder / "notification.jupyterlab-settings").write_text(json.dumps(settings), "utf-8")
+
+
 @contextlib.contextmanager
 def _lab(folder: Path, port: int, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     command = [
@@ -161,9 +171,6 @@ def _lab(folder: Path, port: int, environment: dict[str, str]) -> Iterator[subpr
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.shutdown_no_activity_timeout={_IDLE_SECONDS}",
-        # Nobody is asked whether Jupyter may look for news on the network.
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
     ]
     with (folder.parent / "lab.log").open("wb") as log:

@@ -39,8 +39,10 @@ def report_models(session: Session, *, as_json: bool, with_retired: bool) -> Non
     if as_json:
         print_json([_model_facts(model, session.price_of(model)) for model in models])
         return
-    headers = ["model", "context", "answer up to", "reads", "thinking", "price per 1M (cached / input / output)"]
-    show_table(headers, [_model_row(model, session.price_of(model)) for model in models], note=note)
+    headers = ["model", "context", "answer up to", "reads", "thinking", "cached / input / output"]
+    rows = [_model_row(model, session.price_of(model)) for model in models]
+    note = f"{note} Prices are per million tokens."
+    show_table(headers, rows, note=note, figures=headers[1:3] + headers[-1:])
 
 
 def _model_row(model: Model, price: Price | None) -> list[str]:
@@ -66,9 +68,9 @@ def _reads(model: Model) -> str:
 
 def _thinks(model: Model) -> str:
     return {
-        "switch": "on, --thinking off",
+        "switch": "can be off",
         "always": "always",
-        "effort": "always, --effort",
+        "effort": "always; --effort",
         "never": "no",
         "unknown": "unknown",
     }[model.thinking]
@@ -116,7 +118,7 @@ def report_estimate(session: Session, prompt: Prompt, *, compare: bool, as_json:
     headers = ["model", "tokens", "of the context", "input", "answer up to", "at most"]
     notes = {estimate.note for estimate in estimates if estimate.note}
     note = f"≈ counted here: {'; '.join(sorted(notes))}." if notes else "Counted by the API; nothing was generated."
-    show_table(headers, [_estimate_row(estimate) for estimate in estimates], note=note)
+    show_table(headers, [_estimate_row(estimate) for estimate in estimates], note=note, figures=headers[1:])
 
 
 def _compare(session: Session, prompt: Prompt) -> list[Estimate]:

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from kimi_magics.notebook.views import display_bundle
 
 
-def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "") -> None:
-    """Display a table, and a sentence below it."""
+def show_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "", figures: Sequence[str] = ()
+) -> None:
+    """Display a table, and a sentence below it; the columns named in `figures` are aligned to the right."""
     from tabulate import tabulate
 
-    plain = tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
+    align = ["right" if header in figures else "left" for header in headers]
+    plain = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)
     safe_rows = [[_escape(cell) for cell in row] for row in rows]
-    markdown = tabulate(safe_rows, headers, tablefmt="pipe", disable_numparse=True)
+    markdown = tabulate(safe_rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align)
     if note:
         plain, markdown = f"{plain}\n\n{note}", f"{markdown}\n\n{_escape(note)}"
     display_bundle({"text/plain": plain, "text/markdown": markdown})
