@@ -1,14 +1,11 @@
 """The one client of a kernel: requests out, events in, over connections that are kept alive.
 
-The promise: the key goes to the configured host and nowhere else, never over plain http except to this machine, and
-never into a message, a repr or a log.
+The promise: a call that is closed ends at once, and what a user should know of a fault is told in our own errors.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import random
-import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from typing import TypeVar
 
 import httpx
 
+from kimi_magics.client.access import Bearer, check_base_url, check_key, is_loopback
 from kimi_magics.client.retry import RetryPolicy
 from kimi_magics.client.sse import SseDecoder
 from kimi_magics.client.translate import Situation, translate_fault, translate_response, translate_wire
@@ -35,7 +33,7 @@ from kimi_magics.core.wire import (
     read_models,
     request_body,
 )
-from kimi_magics.errors import CallError, ConfigError, MissingKeyError, RequestTooLargeError
+from kimi_magics.errors import CallError, RequestTooLargeError
 
 _Result = TypeVar("_Result")
 
@@ -44,29 +42,6 @@ MAX_BODY_BYTES = 100_000_000
 _CONNECT_SECONDS = 10.0
 #: Questions beside the call itself: the user waits for a figure, and there is a way without it.
 _LOOK_UP = RetryPolicy(tries=2, patience_seconds=3.0)
-
-
-class Key(str):
-    """An API key that does not show itself: neither in a repr nor among the local variables of a traceback."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "Key(…)"
-
-
-class _Bearer(httpx.Auth):
-    """Puts the key on a request; the object itself shows nothing."""
-
-    def __init__(self, key: Key) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._key}"
-        yield request
-
-    def __repr__(self) -> str:
-        return "_Bearer(…)"
 
 
 class KimiClient:
@@ -95,7 +70,7 @@ class KimiClient:
         self._sleep, self._jitter = sleep, jitter
         self._http = httpx.Client(
             base_url=url,
-            auth=_Bearer(key),
+            auth=Bearer(key),
             timeout=httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
             transport=transport,
             # A proxy from the environment must not see what goes to this machine over plain http, the key included.
@@ -257,50 +232,3 @@ def _read_stream(response: httpx.Response, progress: _Progress, request_id: str 
         yield from read_chunk(DONE)
         return
     raise WireError("the stream ended before its end was announced: the answer may be cut")
-
-
-def check_key(key: str) -> Key:
-    """Return the key without outer white space. Raises MissingKeyError, never showing it."""
-    key = key.strip()
-    if not key:
-        raise MissingKeyError(
-            "there is no API key: MOONSHOT_API_KEY is not set",
-            remedy='import os, getpass; os.environ["MOONSHOT_API_KEY"] = getpass.getpass("Kimi API key: ")'
-            " — or set it before Jupyter starts",
-        )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise MissingKeyError(
-            "MOONSHOT_API_KEY holds a character that no key has (a space, a line break, a quote mark …)",
-            remedy="copy the key again from the console of the platform",
-        )
-    return Key(key)
-
-
-def check_base_url(base_url: str) -> httpx.URL:
-    """Return the address of the API. Raises ConfigError for one that cannot be used, or that would expose the key."""
-    remedy = "set MOONSHOT_BASE_URL=https://api.moonshot.ai/v1, or https://api.moonshot.cn/v1"
-    try:
-        url = httpx.URL(base_url.strip())
-    except (httpx.InvalidURL, TypeError):
-        raise ConfigError("MOONSHOT_BASE_URL is not an address", remedy=remedy) from None
-    if url.scheme not in ("http", "https") or not re.fullmatch(r"[\w.:-]+", url.host):
-        raise ConfigError("MOONSHOT_BASE_URL does not start with https://", remedy=remedy)
-    if url.userinfo:
-        raise ConfigError(
-            "MOONSHOT_BASE_URL holds a user name or password", remedy="the key goes into MOONSHOT_API_KEY"
-        )
-    if url.scheme == "http" and not is_loopback(url.host):
-        raise ConfigError(
-            f"MOONSHOT_BASE_URL is plain http to {url.host}: the key would travel in the open", remedy="use https://"
-        )
-    return url
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether `host` is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

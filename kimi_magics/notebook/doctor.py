@@ -14,7 +14,8 @@ from typing import Literal
 from urllib.request import getproxies
 
 from kimi_magics import __version__
-from kimi_magics.client.http import Key, KimiClient, check_base_url, check_key, is_loopback
+from kimi_magics.client.access import Key, check_base_url, check_key, is_loopback
+from kimi_magics.client.http import KimiClient
 from kimi_magics.errors import AuthenticationError, ConfigError, KimiError, RefusedError
 from kimi_magics.notebook.session import DEFAULT_BASE_URL, base_url
 from kimi_magics.store.catalog import load_catalog

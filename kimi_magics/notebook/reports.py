@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from kimi_magics.client.http import check_base_url
+from kimi_magics.client.access import check_base_url
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.models import Model

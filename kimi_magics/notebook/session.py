@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kimi_magics.client.http import Key, KimiClient, check_base_url
+from kimi_magics.client.access import Key, check_base_url
+from kimi_magics.client.http import KimiClient
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.estimate import Estimate, check_context, count_prompt
 from kimi_magics.core.media import Image

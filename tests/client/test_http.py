@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from kimi_magics.client.http import KimiClient, check_base_url, check_key
+from kimi_magics.client.access import check_base_url, check_key
+from kimi_magics.client.http import KimiClient
 from kimi_magics.core.events import Completed, Event, Finished, Started, TextDelta, UsageReported, Waiting
 from kimi_magics.core.messages import Message
 from kimi_magics.core.prompt import Prompt
