@@ -31,6 +31,7 @@ class Bearer(httpx.Auth):
         self._key = key
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the header (the protocol of httpx.Auth)."""
         request.headers["Authorization"] = f"Bearer {self._key}"
         yield request
 
