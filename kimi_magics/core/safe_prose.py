@@ -9,8 +9,8 @@ from bisect import bisect_left
 from html import unescape
 from typing import NamedTuple
 
-# Macros that make links, load things or set attributes: https://docs.mathjax.org/en/latest/input/tex/extensions/html.html,
-# .../action.html and https://katex.org/docs/options (trust). `mmlToken` takes an href; `csname` builds other names.
+# Macros that make links, load things or set attributes: https://docs.mathjax.org/en/latest/input/tex/extensions/html.html
+# and https://katex.org/docs/options (trust). `mmlToken` takes an href, too, and `csname` builds other names.
 _MACROS = (
     r"(?:cssId|class|csname|data|href|html(?:Class|Data|Id|Style)?|img|includegraphics|mmlToken|require|style|unicode|url"
     # Its argument may be a style with a background image; a mere colour and a padding are common and harmless.
@@ -25,6 +25,8 @@ _ADDRESS = r"(?i:https?://|mailto:|\#)(?:[^\s<>()\[\]`\\\"]|\([^\s<>()\[\]`\\\"]
 _TARGET = (
     rf"\([ \t]*<?(?P<address{{0}}>{_ADDRESS})>?(?P<title{{0}}>[ \t]+\"[^\"\\`<$|\n]*\"|[ \t]+'[^'\\`<$|\n]*')?[ \t]*\)"
 )
+_BACKSLASH = r"(?:\\|&(?:\#0*92|\#[xX]0*5[cC]|bsol);)"
+_NAME = r"(?:[A-Za-z]|&(?:\#\d{1,8}|\#[xX][\dA-Fa-f]{1,7}|fjlig|bsol);)+"
 _TOKEN_PATTERN = rf"""
       (?P<definition>^[ \t>*+.)\d-]*\[[^\[\]\\`<$|\n]{{1,200}}\]:[ \t]+<?{_ADDRESS}>?(?:[ \t]+"[^"\\`<$|\n]*")?[ \t]*$)
     | (?P<link>\[(?P<label>[^\[\]`\n]*)\]{_TARGET.format(1)})
@@ -32,7 +34,7 @@ _TOKEN_PATTERN = rf"""
     | (?P<autolink><(?i:https?://|mailto:)[^\s<>`\\"$|\[\]]+>)
     | (?P<math>(?<![\\$])\${{1,2}}(?!\$)|(?<!\\)\\\\(?=[\[(])|\\(?=begin\{{[A-Za-z]*\*?\}}))
     | (?P<dollars>\$+)
-    | (?P<macro>\\*(?:\\|&(?:\#0*92|(?i:\#x0*5c)|bsol);)(?:[A-Za-z]|&(?:\#\d{{1,8}}|\#[xX][\dA-Fa-f]{{1,7}}|fjlig|bsol);)+)
+    | (?P<macro>\\*{_BACKSLASH}{_NAME})
     | (?P<backslashes>\\+)
     | (?P<escaped><+|`+|!(?=\[)|~~~+|(?i:(?<=ftp):(?=//)|(?<=xmpp):))
     | (?P<link_start>\]\(|\]:)
@@ -51,17 +53,24 @@ class Rules(NamedTuple):
 
     keeps_display_math: bool
     keeps_dollars: bool
+    keeps_macros: bool
     keeps_math: bool = True
     keeps_tildes: bool = True
     keeps_brackets: bool = True
     keeps_tight_less_than: bool = True
 
 
-_REFERENCES = {ord(character): f"&#{ord(character)};" for character in "!$(:[\\`~"} | {ord("<"): "&lt;"}
+_REFERENCES = {ord(character): f"&#{ord(character)};" for character in "!#$&()*+:>@[\\]_`{}~"} | {ord("<"): "&lt;"}
 
 
 def _as_references(characters: str) -> str:
     return characters.translate(_REFERENCES)
+
+
+def render_literally(text: str) -> str:
+    """Return one line of prose that looks like `text`, character by character; in a table an escaped pipe stays one."""
+    text = _FORBIDDEN_MACRO.sub(rf"\\{_ZERO_WIDTH_SPACE}", text)
+    return "\\|".join(map(_as_references, text.split("\\|")))
 
 
 def render_prose(text: str, rules: Rules, *, is_first: bool) -> str:
@@ -92,10 +101,6 @@ def render_prose(text: str, rules: Rules, *, is_first: bool) -> str:
 
 def _render_token(match: re.Match[str], rules: Rules) -> str:
     kind, token = match.lastgroup, match[0]
-    if kind == "bracket":
-        return token if rules.keeps_brackets else _as_references(token)
-    if kind == "tilde":
-        return token if rules.keeps_tildes else _as_references(token)
     if kind == "link":
         label = render_prose(match["label"], rules, is_first=False)
         return f"[{label}]({_as_address(match['address1'])}{match['title1'] or ''})"
@@ -104,10 +109,13 @@ def _render_token(match: re.Match[str], rules: Rules) -> str:
     if kind in ("definition", "autolink"):
         return _as_address(token)
     if kind == "macro":
+        if rules.keeps_macros:
+            return token
         return _render_macro(token, is_environment=match.string.startswith("{", match.end()))
     if kind == "link_start":
         return "]" + _as_references(token[1])
-    if token.startswith("$") and rules.keeps_dollars:
+    is_kept = {"$": rules.keeps_dollars, "[": rules.keeps_brackets, "~": rules.keeps_tildes and kind == "tilde"}
+    if is_kept.get(token[0], False):
         return token
     if kind == "math" and token.startswith("\\"):
         return "&#92;"  # for the two of them, too: the first escapes the second
@@ -119,9 +127,9 @@ def _as_address(text: str) -> str:
 
 
 def _render_macro(token: str, *, is_environment: bool) -> str:
-    r"""Return a backslash and a name such that it is no forbidden macro for MathJax, which reads the page, not the source.
+    r"""Return a backslash and a name such that MathJax finds no forbidden macro.
 
-    So `&#92;href`, `\\href` and `\hr&#101;f` are `\href` to it.
+    It reads the page, not the source, so that `&#92;href`, `\\href` and `\hr&#101;f` are `\href` to it.
     """
     if is_environment and token.endswith("begin"):
         # With more than one backslash it begins a formula to Jupyter all the same.
@@ -129,8 +137,8 @@ def _render_macro(token: str, *, is_environment: bool) -> str:
         return "&#92;" * (count - count // 2) + token[count:]
     if not _FORBIDDEN_MACRO.search(unescape(token)):
         return token
-    token = re.sub(r"&(?!#0*92;|#[xX]0*5[cC];|bsol;)", "&amp;", token)
-    return re.sub(r"(\\|&#0*92;|&#[xX]0*5[cC];|&bsol;)(?=[A-Za-z])", rf"\1{_ZERO_WIDTH_SPACE}", token)
+    token = re.sub(rf"(?!{_BACKSLASH})&", "&amp;", token)
+    return re.sub(rf"{_BACKSLASH}(?=[A-Za-z])", rf"\g<0>{_ZERO_WIDTH_SPACE}", token)
 
 
 def _render_backslashes(run: str, text: str, position: int, rules: Rules) -> tuple[str, int]:
