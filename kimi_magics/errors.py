@@ -132,7 +132,10 @@ class CallError(KimiError):
 
 
 class InterruptedReplyError(CallError):
-    """The user stopped the call."""
+    """The user stopped the call; there is nothing to ask the host's support about."""
+
+    def __str__(self) -> str:
+        return KimiError.__str__(self)
 
 
 class ConnectionFailedError(CallError):

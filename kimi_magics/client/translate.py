@@ -48,6 +48,10 @@ _OTHER_HOST = {"api.moonshot.ai": "api.moonshot.cn", "api.moonshot.cn": "api.moo
 _NO_ANSWER = "the answer so far is kept in _kimi; run the cell again for the whole"
 
 
+# "Your account org-…/proj-…<ak-…> request reached …" reads better without.
+_REDACTED_IDS = re.compile(r" ?(?:[<(/]?(?:org|proj|ak)-\[redacted\][>)]?)+")
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What a good message needs to know: where the request went, for which model, with which key (to redact it)."""
@@ -58,8 +62,8 @@ class Situation:
     prompt: Prompt | None = None
 
     def clean(self, text: str, *, limit: int = 300) -> str:
-        """Return a text of the host as one line without secrets."""
-        line = " ".join(redact(text, self.key).split())
+        """Return a text of the host as one line without secrets, and without the marks where ids stood."""
+        line = _REDACTED_IDS.sub("", " ".join(redact(text, self.key).split()))
         return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

@@ -49,6 +49,11 @@ def _interrupted(reply: Reply) -> InterruptedReplyError:
             "interrupted before the answer began",
             remedy="the request may have been billed; run the cell again to ask again",
         )
+    if not reply.text:
+        return InterruptedReplyError(
+            "interrupted while the model was thinking; its tokens are estimated",
+            remedy="the reasoning so far is kept as _kimi.thinking; run the cell again for an answer",
+        )
     return InterruptedReplyError(
         "interrupted; the answer so far is kept, its tokens are estimated",
         remedy="read it as _kimi.text; run the cell again for the whole answer",

@@ -61,10 +61,18 @@ def install(
                 text, context.token, parser, models=models, variables=shell.user_ns, words=words.get(name, tuple)
             )
         # Where there is an offer, the names that Python itself would complete there only disturb.
-        return {"completions": [SimpleCompletion(text=word, type="kimi") for word in found], "suppress": bool(found)}
+        return {
+            "completions": [SimpleCompletion(text=word, type=_type(word)) for word in found],
+            "suppress": bool(found),
+        }
 
     uninstall(shell)
     shell.Completer.custom_matchers.append(kimi_matcher)
+
+
+def _type(word: str) -> str:
+    """Return what a front end shows beside an offer."""
+    return "flag" if word.startswith("-") else "value"
 
 
 def uninstall(shell: InteractiveShell) -> None:

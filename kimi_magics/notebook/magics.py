@@ -215,20 +215,25 @@ def _foreign_transformers(shell: InteractiveShell) -> list[Callable[[list[str]],
     ]
 
 
+def _model_names() -> list[str]:
+    """Return the live models; without a session, whose imports would make the first Tab wait."""
+    from kimi_magics.store.catalog import load_catalog
+
+    return [model.name for model in load_catalog().live()]
+
+
+def _setting_names() -> list[str]:
+    from kimi_magics.store.config import Config
+
+    return Config().names()
+
+
 def load(shell: InteractiveShell) -> None:
     """Register the magics and their completion."""
-    magics = KimiMagics(shell)
-    shell.register_magics(magics)
-
-    def model_names() -> list[str]:
-        return [model.name for model in magics.session.catalog.live()]
-
-    def setting_names() -> list[str]:
-        return magics.session.config.names()
-
+    shell.register_magics(KimiMagics(shell))
     # IPython reads a line that ends with a question mark as a call for help, also `%kimi what is a token?`.
     shell.input_transformers_cleanup[:] = [*_foreign_transformers(shell), keep_questions]
-    complete.install(shell, PARSERS, models=model_names, words={"kimi_config": setting_names})
+    complete.install(shell, PARSERS, models=_model_names, words={"kimi_config": _setting_names})
 
 
 def unload(shell: InteractiveShell) -> None:

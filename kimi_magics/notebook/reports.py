@@ -198,7 +198,9 @@ def _unquote(value: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "not set" if value is None else str(value)
+    if value is None:
+        return "not set"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _show_settings(session: Session, rows: Sequence[tuple[str, Any, str]]) -> None:

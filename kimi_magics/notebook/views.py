@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Escape sequences of a model could rewrite the terminal: only line breaks and tabs pass.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What the host says of the wait, which the countdown says better.
+_ASKED_WAIT = re.compile(r",? *please try again (?:after|in) \d+(?:\.\d+)? ?[a-z]+", re.IGNORECASE)
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _FOOTER_STYLE = "color: var(--jp-ui-font-color2, #616161); font-size: 0.85em"
 _UPDATE_SECONDS = 0.1
@@ -130,8 +132,11 @@ class MarkdownView:
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Put the whole answer in place, with its receipt, then the footer."""
-        if reply.text or self._handle is not None:
+        if reply.text or (self._handle is not None and not reply.thinking):
             self._put(_answer(reply.text), receipt=reply.receipt())
+        elif self._handle is not None:
+            # No answer: the reasoning is all there is, so it stays.
+            self._put(_thinking(reply.thinking), receipt=reply.receipt())
         elif error is None:
             self._put({"text/plain": ""}, receipt=reply.receipt())
         notes = [explain_finish(reply)]
@@ -167,7 +172,8 @@ def _small(text: str) -> str:
 
 
 def _describe_wait(event: Waiting) -> str:
-    return f"{event.reason}; trying again in {event.seconds:.0f} s (try {event.attempt + 1})"
+    reason = _ASKED_WAIT.sub("", event.reason)
+    return f"{reason}; trying again in {event.seconds:.0f} s (try {event.attempt + 1})"
 
 
 def display_bundle(bundle: dict[str, str], **options: Any) -> Any:

@@ -7,6 +7,7 @@ lives as long as one module of tests: Playwright keeps an event loop on the main
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
@@ -42,6 +43,7 @@ def _load_driver() -> Any:
 driver = _load_driver()
 _TOKENS_PER_SECOND = 150
 _STOP_SECONDS = 15
+_MODULES = {"lab": "jupyterlab", "notebook7": "notebook"}
 _VIEWPORT = {"width": 1280, "height": 1000}
 # Without the background flags Chromium calls its maker's hosts at every start.
 _CHROMIUM_FLAGS = (
@@ -79,12 +81,28 @@ def sandbox(shared_sandbox: Sandbox) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-def server(
+def start_server(
     chromium_path: str, shared_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[JupyterServer]:
-    """One Jupyter server with both front ends, for all browser tests."""
-    root, port = tmp_path_factory.mktemp("jupyter"), _find_free_port()
-    environment = _build_environment(root, shared_sandbox.base_url)
+) -> Iterator[Callable[[str], JupyterServer]]:
+    """Start the server of a front end at its first use; each stays until the last test.
+
+    One server could show both front ends, but Jupyter Server then refuses one of them the fonts of its formulas: it
+    looks for static files of the same name in the folder where it found the first.
+    """
+    with contextlib.ExitStack() as running:
+
+        @functools.cache
+        def start(frontend: str) -> JupyterServer:
+            root = tmp_path_factory.mktemp(frontend)
+            return running.enter_context(_run_server(_MODULES[frontend], root, shared_sandbox.base_url))
+
+        yield start
+
+
+@contextlib.contextmanager
+def _run_server(module: str, root: Path, base_url: str) -> Iterator[JupyterServer]:
+    """Run a Jupyter server that keeps all its files below `root`."""
+    environment, port = _build_environment(root, base_url), _find_free_port()
     # JupyterLab asks whether it may fetch its news also when `news_url` is None, and the question hides the notebook.
     answer = root / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     answer.parent.mkdir(parents=True)
@@ -94,7 +112,13 @@ def server(
     jupyter = driver.JupyterServer(folder, port)
     with log.open("wb") as output, contextlib.closing(jupyter):
         process = subprocess.Popen(
-            _build_command(folder, port), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            _build_command(module, folder, port),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Ctrl-C reaches pytest alone, which then ends the server in order.
+            start_new_session=True,
         )
         try:
             _wait_until_served(jupyter, process, log)
@@ -139,10 +163,12 @@ def _build_environment(root: Path, base_url: str) -> dict[str, str]:
     }
 
 
-def _build_command(folder: Path, port: int) -> list[str]:
+def _build_command(module: str, folder: Path, port: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={folder}"),
+        *(sys.executable, "-m", module, "--no-browser", f"--ServerApp.root_dir={folder}"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        # Should the tests be killed, the server ends by itself.
+        *("--MappingKernelManager.cull_idle_timeout=600", "--ServerApp.shutdown_no_activity_timeout=900"),
         *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
         *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
     ]
@@ -185,13 +211,14 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def open_frontend(
-    server: JupyterServer, browser: Browser, screenshots: Path, pytestconfig: pytest.Config
+    start_server: Callable[[str], JupyterServer], browser: Browser, screenshots: Path, pytestconfig: pytest.Config
 ) -> OpenFrontend:
     """Open a front end by name, `with open_frontend("lab") as lab`, where the fixtures of one test are too short."""
     is_open = pytestconfig.stash.setdefault(_OPEN_FRONTENDS, [])
 
     @contextlib.contextmanager
     def open_named(name: str) -> Iterator[Frontend]:
+        server = start_server(name)
         with browser.new_context(viewport=_VIEWPORT) as context:
             frontend = driver.Frontend(name, context, server, screenshots)
             is_open.append(frontend)

@@ -37,7 +37,7 @@ def wait_for(is_true: Callable[[], bool], *, what: str, seconds: float = WAIT_SE
 
 
 class JupyterServer:
-    """A Jupyter server with both front ends; notebooks are files in `folder`."""
+    """A running Jupyter server; its notebooks are files in `folder`."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 CELLS = [
     "%load_ext kimi_magics",
-    "%%kimi --mdel x\nTell me more.",
+    # The kernel drops what is queued when a cell fails; one that fails within milliseconds fails before the front end
+    # has sent the rest, as a plain 1/0 does.
+    "import time; time.sleep(1)\n%kimi --mdel x Tell me more.",
     "print('this cell was run')",
     "",
     "",

@@ -162,6 +162,11 @@ def test_no_id_and_no_key_of_the_host_s_text_is_shown(status: int) -> None:
         assert secret not in shown
 
 
+def test_ids_leave_no_marks_behind() -> None:
+    text = "Your account org-abc123def/proj-abc123def<ak-abc123def> is suspended"
+    assert "(429: Your account is suspended)" in answer(429, "exceeded_current_quota_error", text).message
+
+
 def test_a_key_of_any_form_is_redacted() -> None:
     where = Situation(host="h", catalog=CATALOG, key="my-odd-key")
     assert "my-odd-key" not in str(answer(500, message="key my-odd-key is bad", where=where))

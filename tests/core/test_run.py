@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from kimi_magics.core.events import Completed, Event, Started, TextDelta, UsageReported
+from kimi_magics.core.events import Completed, Event, Started, TextDelta, ThinkingDelta, UsageReported
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
@@ -96,6 +96,7 @@ def test_an_answer_without_figures_is_estimated_not_free() -> None:
     ("steps", "says"),
     [
         ((KeyboardInterrupt(),), "before the answer began"),
+        ((ThinkingDelta("a"), KeyboardInterrupt()), "while the model was thinking"),
         ((TextDelta("a"), KeyboardInterrupt()), "the answer so far is kept"),
     ],
 )

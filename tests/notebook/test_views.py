@@ -142,6 +142,23 @@ def test_a_wait_that_ends_in_an_error_leaves_no_countdown(published: Published) 
     assert published[-1][0]["text/plain"] == ""
 
 
+def test_reasoning_that_was_interrupted_stays(published: Published) -> None:
+    play(
+        MarkdownView(has_footer=False, is_live=True),
+        [ThinkingDelta("Let me "), ThinkingDelta("see")],
+        ReplyBrokenError("x"),
+    )
+    assert published[-1][0]["text/plain"] == "thinking … Let me see"
+
+
+def test_the_countdown_does_not_repeat_what_the_host_said_of_the_wait(published: Published) -> None:
+    wait = Waiting(3.0, 1, "limit reached (429: max RPM: 3, please try again after 3 seconds)")
+    play(MarkdownView(has_footer=False, is_live=True), [wait, Waiting(2.0, 1, wait.reason)], ReplyBrokenError("x"))
+    assert [bundle["text/plain"] for bundle, *_ in published[:2]] == [
+        f"limit reached (429: max RPM: 3); trying again in {seconds} s (try 2)" for seconds in (3, 2)
+    ]
+
+
 def test_a_failed_call_without_an_answer_shows_nothing_but_its_error(published: Published) -> None:
     play(MarkdownView(has_footer=True, is_live=True), [], ReplyBrokenError("x"))
     play(MarkdownView(has_footer=True, is_live=False), [Waiting(1.0, 1, "busy")], ReplyBrokenError("x"))
