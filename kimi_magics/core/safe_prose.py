@@ -36,7 +36,7 @@ _TOKEN_PATTERN = rf"""
     | (?P<dollars>\$+)
     | (?P<macro>\\*{_BACKSLASH}{_NAME})
     | (?P<backslashes>\\+)
-    | (?P<escaped><+|`+|!(?=\[)|~~~+|(?i:(?<=ftp):(?=//)|(?<=xmpp):))
+    | (?P<escaped><+|`+|(?:!\[)*!(?=\[)|~~~+|(?i:(?<=ftp):(?=//)|(?<=xmpp):))
     | (?P<link_start>\]\(|\]:)
 """
 _TOKEN = re.compile(_TOKEN_PATTERN, re.VERBOSE | re.MULTILINE | re.ASCII)
