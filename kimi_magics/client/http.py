@@ -33,7 +33,7 @@ from kimi_magics.core.wire import (
     read_models,
     request_body,
 )
-from kimi_magics.errors import CallError, RequestTooLargeError
+from kimi_magics.errors import CallError, ConfigError, RequestTooLargeError
 
 _Result = TypeVar("_Result")
 
@@ -68,15 +68,24 @@ class KimiClient:
         self._situation = Situation(host=url.host, catalog=catalog, key=key)
         self._retry = RetryPolicy()
         self._sleep, self._jitter = sleep, jitter
-        self._http = httpx.Client(
-            base_url=url,
-            auth=Bearer(key),
-            timeout=httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
-            transport=transport,
-            # A proxy from the environment must not see what goes to this machine over plain http, the key included.
-            trust_env=not is_loopback(url.host),
-            headers={"User-Agent": "kimi-magics"},
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=url,
+                auth=Bearer(key),
+                timeout=httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
+                transport=transport,
+                # A proxy from the environment must not see what goes to this machine over plain http, the key included.
+                trust_env=not is_loopback(url.host),
+                headers={"User-Agent": "kimi-magics"},
+            )
+        except (ValueError, httpx.InvalidURL, ImportError, OSError) as error:
+            # A proxy of an unknown kind, one that needs `socksio`, a certificate file that is not there. Not the
+            # error's own text where it may repeat the address: a proxy's address often holds a password.
+            detail = f": {error}" if isinstance(error, ImportError) else ""
+            raise ConfigError(
+                f"the proxy or certificate settings of the environment cannot be used{detail}",
+                remedy="check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
+            ) from None
 
     def __repr__(self) -> str:
         return f"KimiClient(host={self.host!r})"

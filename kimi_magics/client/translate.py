@@ -90,7 +90,7 @@ FAULTS: dict[type[Exception], tuple[type[CallError], str, str]] = {
     httpx.ConnectError: (
         ConnectionFailedError,
         "no connection to {host}",
-        "check the network and MOONSHOT_BASE_URL; kimi-magics doctor tells more",
+        "check the network, a proxy (HTTPS_PROXY) and MOONSHOT_BASE_URL",
     ),
     httpx.ReadError: (ConnectionFailedError, "the connection to {host} was lost", "run the cell again"),
     httpx.WriteError: (ConnectionFailedError, "the connection to {host} was lost while sending", "run the cell again"),

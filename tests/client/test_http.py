@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import ssl
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+import trustme
 
 from kimi_magics.client.access import check_base_url, check_key
 from kimi_magics.client.http import KimiClient
@@ -25,6 +30,7 @@ from kimi_magics.errors import (
     ReadTimeoutError,
     ReplyBrokenError,
     RequestTooLargeError,
+    TlsError,
 )
 from kimi_magics.store.catalog import load_catalog
 
@@ -353,3 +359,51 @@ def test_a_dead_port_is_an_error_of_ours() -> None:
     with pytest.raises(ConnectionFailedError, match=r"no connection to 127\.0\.0\.1"):
         list(asked.send(PROMPT))
     asked.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTPS_PROXY", "gopher://user:hidden@proxy.example:1"),
+        ("ALL_PROXY", "socks5://user:hidden@proxy.example:1"),
+        ("SSL_CERT_FILE", "/no/such/file.pem"),
+    ],
+)
+def test_proxy_and_certificate_settings_that_cannot_be_used_are_named_without_their_password(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="proxy or certificate settings") as caught:
+        KimiClient("https://api.moonshot.ai/v1", KEY, catalog=CATALOG)
+    assert name in caught.value.remedy
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_dead_proxy_is_thought_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    asked = KimiClient("https://api.moonshot.ai/v1", KEY, catalog=CATALOG, sleep=Waits())
+    with pytest.raises(ConnectionFailedError) as caught:
+        list(asked.send(PROMPT))
+    asked.close()
+    assert "HTTPS_PROXY" in caught.value.remedy
+
+
+def test_a_host_whose_certificate_is_not_trusted_is_not_sent_to() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+
+        def serve() -> None:
+            line, _ = listener.accept()
+            with line, contextlib.suppress(OSError):
+                context.wrap_socket(line, server_side=True).close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        asked = KimiClient(f"https://127.0.0.1:{listener.getsockname()[1]}/v1", KEY, catalog=CATALOG, sleep=Waits())
+        with pytest.raises(TlsError) as caught:
+            list(asked.send(PROMPT))
+        asked.close()
+        thread.join(10)
+    assert "SSL_CERT_FILE" in caught.value.remedy
