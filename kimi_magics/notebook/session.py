@@ -20,7 +20,7 @@ from kimi_magics.core.reply import Reply
 from kimi_magics.core.run import run
 from kimi_magics.core.usage import Price
 from kimi_magics.core.wire import prompt_hash
-from kimi_magics.errors import CallError
+from kimi_magics.errors import CallError, MissingKeyError
 from kimi_magics.store.catalog import load_catalog
 from kimi_magics.store.config import Config
 from kimi_magics.store.prices import find_price, prefetch
@@ -117,7 +117,7 @@ class Session:
         note, is_counted = "", True
         try:
             tokens = self.client.count(prompt)
-        except CallError as error:
+        except (CallError, MissingKeyError) as error:
             tokens, is_counted, note = count_prompt(prompt), False, error.message
         return Estimate(prompt.model, tokens, is_counted, prompt.output_limit, self.price_of(prompt.model), note)
 

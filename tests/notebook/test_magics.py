@@ -238,6 +238,15 @@ def test_an_endpoint_that_refuses_leaves_a_local_count_that_says_so(cells: Any, 
     assert "unknown price" in ran.bundles[0]["text/plain"]
 
 
+def test_without_a_key_a_prompt_is_counted_here(cells: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOONSHOT_API_KEY")
+    facts = json.loads(cells.run("%kimi_estimate --json hello").stdout)
+    assert (facts["counted"], facts["prompt_tokens"]) == (False, 9)
+    assert Decimal(facts["input_cost"]) == Decimal("0.00000855")
+    assert "there is no API key" in facts["note"]
+    assert sandbox.requests == []
+
+
 def test_compare_counts_for_all_live_models(cells: Any, sandbox: Sandbox) -> None:
     facts = json.loads(cells.run("%kimi_estimate --json --compare --thinking off hello").stdout)
     assert {"kimi-k2.6", "kimi-k3", "kimi-k3.1-pro"} <= {row["model"] for row in facts}
