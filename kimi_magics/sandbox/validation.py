@@ -124,7 +124,7 @@ def _read_thinking(body: Any, model: Model) -> bool:
 def _check_sampling(body: Any, model: Model, *, thinks: bool) -> None:
     fixed: dict[str, float] = dict(_FIXED_VALUES)
     if model.thinking == "switchable" and not thinks:
-        fixed["temperature"] = 0.6  # seen in bug reports of other clients, 2026-05
+        fixed["temperature"] = 0.6  # uncertain: not in the collected facts of the API
     for name, (smallest, largest) in _FREE_RANGES.items():
         value = body.get(name)
         if value is None:
