@@ -71,20 +71,33 @@ def test_importing_the_package_pulls_in_nothing_heavy() -> None:
     assert heavy.strip() == "[]"
 
 
+LOADED = """
+import sys
+from traitlets.config import Config
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+config = Config()
+config.HistoryManager.enabled = False
+shell = InteractiveShell.instance(config=config)
+before = set(sys.modules)
+shell.run_line_magic("load_ext", "kimi_magics")
+def loaded(*names):
+    return [name for name in names if name in set(sys.modules) - before]
+"""
+
+
 def test_loading_the_extension_pulls_in_nothing_heavy() -> None:
-    heavy = run_python(
-        "import sys\n"
-        "from traitlets.config import Config\n"
-        "from IPython.core.interactiveshell import InteractiveShell\n"
-        "config = Config()\n"
-        "config.HistoryManager.enabled = False\n"
-        "shell = InteractiveShell.instance(config=config)\n"
-        "before = set(sys.modules)\n"
-        "shell.run_line_magic('load_ext', 'kimi_magics')\n"
-        "names = ('httpx', 'msgspec', 'PIL', 'tornado', 'pydantic', 'genai_prices', 'markdown_it', 'tomlkit', 'ssl')\n"
-        "print([name for name in names if name in set(sys.modules) - before])"
+    names = ["httpx", "msgspec", "PIL", "tornado", "pydantic", "genai_prices", "markdown_it", "tomlkit", "ssl"]
+    assert run_python(f"{LOADED}print(loaded(*{names}))").strip() == "[]"
+
+
+def test_the_first_tab_pulls_in_nothing_heavy() -> None:
+    press_tab = (
+        "with provisionalcompleter():\n"
+        "    found = list(shell.Completer.completions('%%kimi -m kimi-k2', 17))\n"
+        "print(len(found), loaded('httpx', 'pydantic', 'PIL'))"
     )
-    assert heavy.strip() == "[]"
+    assert run_python(LOADED + press_tab).strip() == "3 []"
 
 
 def test_there_is_one_version() -> None:

@@ -141,7 +141,7 @@ class KimiClient:
                 yield from _read_events(response, progress, is_streamed=prompt.is_streamed)
         except WireError as error:
             raise translate_wire(error, situation, has_begun=progress.has_begun) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as fault:
+        except httpx.HTTPError as fault:
             raise translate_fault(fault, situation, has_begun=progress.has_begun) from None
 
     # ------------------------------------------------------------ questions beside it
@@ -172,7 +172,7 @@ class KimiClient:
                 return read(response.content)
             except WireError as fault:
                 raise translate_wire(fault, situation, has_begun=False) from None
-            except (httpx.HTTPError, httpx.InvalidURL) as fault:
+            except httpx.HTTPError as fault:
                 error: CallError = translate_fault(fault, situation, has_begun=False)
             except CallError as failure:
                 error = failure

@@ -131,7 +131,8 @@ def translate_fault(fault: Exception, situation: Situation, *, has_begun: bool) 
             f"the certificate of {situation.host} was not accepted: {situation.clean(str(fault), limit=120)}",
             remedy="behind a company proxy, set SSL_CERT_FILE to the company's certificates",
         )
-    kind = next(cls for cls in type(fault).__mro__ if cls in FAULTS)
+    # A transport of somebody else may raise one of the abstract classes.
+    kind = next((cls for cls in type(fault).__mro__ if cls in FAULTS), httpx.ReadError)
     error, message, remedy = FAULTS[kind]
     detail = situation.clean(str(fault), limit=120) if kind in (httpx.ConnectError, httpx.ProxyError) else ""
     return error(message.format(host=situation.host) + (f" ({detail})" if detail else ""), remedy=remedy)

@@ -16,7 +16,8 @@ ROLES: tuple[str, ...] = get_args(Role)
 class Message:
     """One message: its role, its text, and the images that stand before the text.
 
-    Raises PromptError for a role that the API does not know and for a message without content.
+    Raises PromptError for a role that the API does not know, for a message without content, and for text that is not
+    Unicode: half of a surrogate pair, as `errors="surrogateescape"` leaves it, has no place in JSON.
     """
 
     role: Role
@@ -31,3 +32,10 @@ class Message:
             raise PromptError(
                 f"{where} is empty", remedy="write the prompt below the %%kimi line, or after the flags of %kimi"
             )
+        try:
+            self.text.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"character {error.start + 1:,} of the {self.role} message is half a character and cannot be sent",
+                remedy='repair it with text.encode("utf-8", "replace").decode(), or read the file in its real encoding',
+            ) from None

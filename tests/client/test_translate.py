@@ -208,6 +208,12 @@ def test_each_fault_has_its_error_with_cause_and_remedy(cls: type[Exception]) ->
     assert "{" not in found.message
 
 
+def test_an_abstract_fault_of_a_foreign_transport_is_a_lost_line() -> None:
+    assert (
+        type(translate_fault(httpx.TransportError("x"), situation(), has_begun=False)) is errors.ConnectionFailedError
+    )
+
+
 @pytest.mark.parametrize("cls", [httpx.ReadError, httpx.RemoteProtocolError])
 def test_a_line_that_drops_in_the_midst_keeps_the_answer(cls: type[Exception]) -> None:
     found = translate_fault(cls("x"), situation(), has_begun=True)

@@ -176,6 +176,12 @@ def test_an_unknown_role_is_refused() -> None:
         Message("tutor", "x")  # type: ignore[arg-type]
 
 
+def test_text_that_is_not_unicode_is_refused_where_it_is() -> None:
+    with pytest.raises(PromptError, match="character 3 of the user message") as caught:
+        Message("user", "ab\udce9")
+    assert "real encoding" in caught.value.remedy
+
+
 def test_a_model_that_nobody_knows_takes_every_field() -> None:
     prompt = build(Ask(text="x", model="kimi-k9", thinking="off", effort="max"))
     assert (prompt.model, prompt.thinking, prompt.effort) == (Model("kimi-k9"), "off", "max")

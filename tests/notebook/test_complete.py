@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -57,21 +55,3 @@ def test_tab_asks_nothing_over_the_network(cells: Any, sandbox: Sandbox) -> None
 def test_other_lines_are_left_to_ipython(cells: Any) -> None:
     cells.run("report_of_mine = 1")
     assert "report_of_mine" in complete(cells, "report_of")
-
-
-def test_the_first_tab_imports_nothing_heavy() -> None:
-    source = (
-        "import sys\n"
-        "from traitlets.config import Config\n"
-        "from IPython.core.interactiveshell import InteractiveShell\n"
-        "config = Config()\n"
-        "config.HistoryManager.enabled = False\n"
-        "shell = InteractiveShell.instance(config=config)\n"
-        "shell.run_line_magic('load_ext', 'kimi_magics')\n"
-        "from IPython.core.completer import provisionalcompleter\n"
-        "with provisionalcompleter():\n"
-        "    found = list(shell.Completer.completions('%%kimi -m kimi-k2', 17))\n"
-        "print(len(found), [name for name in ('httpx', 'pydantic', 'PIL') if name in sys.modules])\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=120)
-    assert ran.stdout.strip() == "3 []"
