@@ -42,8 +42,9 @@ def terminal(slow_sandbox: Sandbox) -> Iterator[pexpect.spawn]:
 
 def test_an_answer_streams_between_dim_reasoning_and_a_footer(terminal: pexpect.spawn) -> None:
     terminal.sendline("%kimi In one sentence, what is a token?")
-    terminal.expect(r"\x1b\[2m.+\x1b\[0m\r\n\r\n")
-    terminal.expect(r"Sandbox answer: .*\r\n")
+    # pexpect's dot matches line ends too: a greedy one would swallow a footer that came in the same read
+    terminal.expect(r"\x1b\[2m[^\x1b]+\x1b\[0m\r\n\r\n")
+    terminal.expect(r"Sandbox answer: [^\r\n]*\r\n")
     terminal.expect(r"\x1b\[2m\d+\.\d s · \d+ in / \d+ out · \$0\.\d+\x1b\[0m\r\n")
 
 
@@ -51,7 +52,7 @@ def test_ctrl_c_stops_the_request_and_keeps_the_text(terminal: pexpect.spawn, sl
     terminal.sendline("%kimi --thinking off Tell me about tokens")
     terminal.expect("Sandbox answer")
     terminal.sendintr()
-    terminal.expect(r"partial · .* in / .* out")
+    terminal.expect(r"partial · [^\r\n]* in / [^\r\n]* out")
     terminal.expect("InterruptedReplyError: interrupted; the answer so far is kept")
     terminal.expect(r"In \[3\]: ")
     terminal.sendline("print(_kimi.is_partial, len(_kimi.text) > 0)")
