@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 
 import pexpect
@@ -57,6 +58,9 @@ def test_ctrl_c_stops_the_request_and_keeps_the_text(terminal: pexpect.spawn, sl
     terminal.expect(r"In \[3\]: ")
     terminal.sendline("print(_kimi.is_partial, len(_kimi.text) > 0)")
     terminal.expect("True True")
+    deadline = time.monotonic() + SECONDS
+    while not slow_sandbox.disconnects and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert slow_sandbox.disconnects == 1
 
 
