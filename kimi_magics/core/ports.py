@@ -22,6 +22,10 @@ class Transport(Protocol):
 class View(Protocol):
     """Shows a reply while it grows."""
 
+    def begin(self, reply: Reply) -> None:
+        """Show that the request is about to be sent; `end` is called in any case."""
+        ...
+
     def show(self, reply: Reply, event: Event) -> None:
         """Take note of an event that was added to the reply."""
         ...

@@ -24,6 +24,7 @@ def run(prompt: Prompt, *, reply: Reply, transport: Transport, view: View, clock
     started = clock()
     error: KimiError | None = None
     try:
+        view.begin(reply)
         with closing(transport.send(prompt)) as events:
             for event in events:
                 reply.add(event)

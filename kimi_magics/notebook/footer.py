@@ -6,7 +6,7 @@ A figure that is not known is left out; one that is ours and not the host's carr
 from __future__ import annotations
 
 from kimi_magics.core.reply import Reply
-from kimi_magics.core.usage import format_money, format_tokens
+from kimi_magics.core.usage import Price, Usage, format_money, format_tokens
 
 
 def format_footer(reply: Reply) -> str:
@@ -23,6 +23,20 @@ def format_footer(reply: Reply) -> str:
         )
     if reply.cost is not None:
         parts.append(about + format_money(reply.cost, reply.currency))
+    return " · ".join(parts)
+
+
+def format_progress(tokens: int, *, seconds: float, prompt_tokens: int, price: Price | None) -> str:
+    """Return the figures while the answer comes, as in `≈ 412 tokens · 61 tok/s · ≈ $0.0021`.
+
+    `seconds` have passed since the first token; a rate is told only when there was time to measure it.
+    """
+    parts = [f"≈ {format_tokens(tokens)} tokens"]
+    if seconds >= 1:
+        parts.append(f"{tokens / seconds:.0f} tok/s")
+    if price is not None:
+        cost = price.cost_of(Usage(prompt_tokens, tokens, estimated=True))
+        parts.append(f"≈ {format_money(cost, price.currency)}")
     return " · ".join(parts)
 
 

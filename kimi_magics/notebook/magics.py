@@ -167,7 +167,7 @@ class KimiMagics(Magics):
         from kimi_magics.notebook.views import choose_view
 
         config = self.session.config
-        view = choose_view(self._shell, chosen=config.get("view"), has_footer=config.get("footer") == "on")
+        view = choose_view(self._shell, prompt, chosen=config.get("view"), has_footer=config.get("footer") == "on")
         reply = self.session.open_reply(prompt)
         is_kept = True
         try:

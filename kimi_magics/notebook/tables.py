@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kimi_magics.notebook.views import display_bundle
+from kimi_magics.notebook.bundles import display_bundle
 
 
 def show_table(

@@ -3,16 +3,16 @@
 The rule, which `%kimi_config view=…` overrules:
 
 - a terminal prints the text as it comes (`plain`);
-- a front end that names the cell it runs (JupyterLab, Notebook, VS Code) is live: the text grows in place (`markdown`);
+- a front end that names the cell it runs (JupyterLab, Notebook, VS Code), and Colab, are live: the text grows in a
+  widget, which gives way to plain Markdown when the cell is done (`widget`);
 - anything else (nbclient, papermill, nbval) gets the answer once, at the end (`once`).
 
-The bundle of the answer holds `text/markdown`, made safe, and `text/plain`, as it came; the footer is a bundle of its
-own after it.
+`markdown` is for a live front end that cannot show widgets: the whole text is sent again and again, ever more rarely.
+In each case the answer is one bundle and the footer another one after it, see `bundles`.
 """
 
 from __future__ import annotations
 
-import html
 import re
 import sys
 import time
@@ -21,10 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Waiting
 from kimi_magics.core.ports import View
+from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
-from kimi_magics.core.safe_markdown import safe_markdown
 from kimi_magics.errors import KimiError
-from kimi_magics.notebook.footer import explain_finish, format_footer
+from kimi_magics.notebook.bundles import (
+    Bundle,
+    answer_bundle,
+    describe_wait,
+    display_bundle,
+    footer_bundle,
+    footer_lines,
+    small_bundle,
+    thinking_bundle,
+)
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -32,21 +41,27 @@ if TYPE_CHECKING:
 
 # Escape sequences of a model could rewrite the terminal: only line breaks and tabs pass.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# What the host says of the wait, which the countdown says better.
-_ASKED_WAIT = re.compile(r",? *please try again (?:after|in) \d+(?:\.\d+)? ?[a-z]+", re.IGNORECASE)
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
-_FOOTER_STYLE = "color: var(--jp-ui-font-color2, #616161); font-size: 0.85em"
 _UPDATE_SECONDS = 0.1
 
 
-def choose_view(shell: InteractiveShell, *, chosen: str, has_footer: bool) -> View:
+def choose_view(shell: InteractiveShell, prompt: Prompt, *, chosen: str, has_footer: bool) -> View:
     """Return the view for this shell, by the rule above unless one was chosen."""
     kind = chosen
     if kind == "auto":
-        kind = "plain" if not is_kernel(shell) else "markdown" if cell_id(shell) else "once"
+        kind = "plain" if not is_kernel(shell) else "widget" if is_live(shell) else "once"
     if kind == "plain":
         return PlainView(has_footer=has_footer, shows_thinking=sys.stdout.isatty())
+    if kind == "widget" and is_kernel(shell):
+        from kimi_magics.notebook.reply_widget import WidgetView
+
+        return WidgetView(shell, prompt, cell=cell_id(shell) or "", has_footer=has_footer)
     return MarkdownView(has_footer=has_footer, is_live=kind == "markdown")
+
+
+def is_live(shell: InteractiveShell) -> bool:
+    """Tell whether somebody looks on while the cell runs."""
+    return cell_id(shell) is not None or "google.colab" in sys.modules
 
 
 def is_kernel(shell: InteractiveShell) -> bool:
@@ -73,6 +88,9 @@ class PlainView:
         self._write = write or _write_out
         self._state = ""
 
+    def begin(self, reply: Reply) -> None:
+        """Wait for something to print."""
+
     def show(self, reply: Reply, event: Event) -> None:
         """Print the piece that came."""
         if isinstance(event, TextDelta):
@@ -83,15 +101,12 @@ class PlainView:
             self._write(_printable(event.text))
         elif isinstance(event, Waiting):
             self._enter("waiting")
-            self._write(f"\r{_describe_wait(event)} " if self._shows_thinking else "")
+            self._write(f"\r{describe_wait(event)} " if self._shows_thinking else "")
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Print the footer and what is to be said of the end."""
         self._enter("")
-        lines = [explain_finish(reply)]
-        if self.has_footer and (reply.has_begun or error is None):
-            lines.append(format_footer(reply))
-        for line in filter(None, lines):
+        for line in footer_lines(reply, error, has_footer=self.has_footer):
             self._write(f"{_DIM}{line}{_RESET}\n" if self._shows_thinking else f"{line}\n")
 
     def _enter(self, state: str) -> None:
@@ -117,36 +132,33 @@ class MarkdownView:
         self._shown_at = 0.0
         self._pause = _UPDATE_SECONDS
 
+    def begin(self, reply: Reply) -> None:
+        """Wait for something to show."""
+
     def show(self, reply: Reply, event: Event) -> None:
         """Bring the output up to date, at most ten times a second."""
         if not self._is_live:
             return
         now = time.monotonic()
         if isinstance(event, Waiting):
-            self._put({"text/plain": _describe_wait(event), "text/html": _small(_describe_wait(event))})
+            self._put(small_bundle(describe_wait(event)))
         elif isinstance(event, TextDelta | ThinkingDelta) and now - self._shown_at >= self._pause:
-            self._put(_answer(reply.text) if reply.text else _thinking(reply.thinking))
+            self._put(answer_bundle(reply) if reply.text else thinking_bundle(reply.thinking))
             # A long answer takes the front end longer to draw: leave it at least as much time as we needed ourselves.
             self._shown_at = time.monotonic()
             self._pause = max(_UPDATE_SECONDS, 4 * (self._shown_at - now), len(reply.text) / 100_000)
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Put the whole answer in place, with its receipt, then the footer."""
-        if reply.text or (self._handle is not None and not reply.thinking):
-            self._put(_answer(reply.text), receipt=reply.receipt())
+        if reply.has_begun or error is None:
+            self._put(answer_bundle(reply), receipt=reply.receipt())
         elif self._handle is not None:
-            # No answer: the reasoning is all there is, so it stays.
-            self._put(_thinking(reply.thinking), receipt=reply.receipt())
-        elif error is None:
-            self._put({"text/plain": ""}, receipt=reply.receipt())
-        notes = [explain_finish(reply)]
-        if self.has_footer and (reply.has_begun or error is None):
-            notes.append(format_footer(reply))
-        text = "\n".join(filter(None, notes))
-        if text:
-            display_bundle({"text/plain": text, "text/html": _small(text)})
+            self._put(answer_bundle(reply))
+        footer = footer_bundle(reply, error, has_footer=self.has_footer)
+        if footer:
+            display_bundle(footer)
 
-    def _put(self, bundle: dict[str, str], *, receipt: dict[str, Any] | None = None) -> None:
+    def _put(self, bundle: Bundle, *, receipt: dict[str, Any] | None = None) -> None:
         metadata = {"kimi_magics": receipt} if receipt else {}
         if self._handle is not None:
             self._handle.update(bundle, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
@@ -154,33 +166,6 @@ class MarkdownView:
             self._handle = display_bundle(bundle, metadata=metadata, display_id=True)
         else:
             display_bundle(bundle, metadata=metadata)
-
-
-def _answer(text: str) -> dict[str, str]:
-    return {"text/markdown": safe_markdown(text).strip(), "text/plain": text}
-
-
-def _thinking(text: str) -> dict[str, str]:
-    """Return the end of the reasoning, for the time when there is no answer yet."""
-    tail = text[-400:].lstrip() if len(text) > 400 else text
-    return {"text/plain": f"thinking … {tail}", "text/html": _small(f"thinking … {tail}")}
-
-
-def _small(text: str) -> str:
-    lines = "<br>".join(html.escape(line) for line in text.split("\n"))
-    return f'<div style="{_FOOTER_STYLE}">{lines}</div>'
-
-
-def _describe_wait(event: Waiting) -> str:
-    reason = _ASKED_WAIT.sub("", event.reason)
-    return f"{reason}; trying again in {event.seconds:.0f} s (try {event.attempt + 1})"
-
-
-def display_bundle(bundle: dict[str, str], **options: Any) -> Any:
-    """Display a bundle of one output; in a plain shell its `text/plain` is printed."""
-    from IPython.display import display
-
-    return display(bundle, raw=True, **options)  # type: ignore[no-untyped-call]
 
 
 def _printable(text: str) -> str:

@@ -84,9 +84,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("effort", "as --effort, for models that have it", **_choice("low", "high", "max")),
     Setting(
         "view",
-        "how an answer is shown: markdown grows in place, once comes at the end, plain prints",
+        "how an answer is shown: widget and markdown grow in place, once comes at the end, plain prints",
         default="auto",
-        **_choice("auto", "markdown", "once", "plain"),
+        **_choice("auto", "widget", "markdown", "once", "plain"),
     ),
     Setting("footer", "the line of time, tokens and cost below an answer", default="on", **_choice("on", "off")),
     Setting(

@@ -1,0 +1,68 @@
+"""What is displayed of a reply, as bundles by MIME type: the answer, what is left of one, the footer.
+
+The bundle of an answer holds `text/markdown`, made safe, and `text/plain`, as it came.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from kimi_magics.core.events import Waiting
+from kimi_magics.core.reply import Reply
+from kimi_magics.core.safe_markdown import safe_markdown
+from kimi_magics.errors import KimiError
+from kimi_magics.notebook.footer import explain_finish, format_footer
+
+Bundle = dict[str, Any]
+
+# What the host says of the wait, which the countdown says better.
+_ASKED_WAIT = re.compile(r",? *please try again (?:after|in) \d+(?:\.\d+)? ?[a-z]+", re.IGNORECASE)
+_FOOTER_STYLE = "color: var(--jp-ui-font-color2, #616161); font-size: 0.85em"
+
+
+def answer_bundle(reply: Reply) -> Bundle:
+    """Return the answer; the reasoning where there is only that."""
+    if reply.text or not reply.thinking:
+        return {"text/markdown": safe_markdown(reply.text).strip(), "text/plain": reply.text}
+    text = f"thinking …\n{reply.thinking}"
+    body = f'<pre style="white-space: pre-wrap">{html.escape(reply.thinking)}</pre>'
+    return {"text/plain": text, "text/html": f"<details open><summary>Thinking</summary>{body}</details>"}
+
+
+def thinking_bundle(text: str) -> Bundle:
+    """Return the end of the reasoning, for the time when there is no answer yet."""
+    tail = text[-400:].lstrip() if len(text) > 400 else text
+    return small_bundle(f"thinking … {tail}")
+
+
+def footer_bundle(reply: Reply, error: KimiError | None, *, has_footer: bool) -> Bundle | None:
+    """Return what stands below the answer: why it ended early, and the figures; None when there is nothing to say."""
+    text = "\n".join(footer_lines(reply, error, has_footer=has_footer))
+    return small_bundle(text) if text else None
+
+
+def footer_lines(reply: Reply, error: KimiError | None, *, has_footer: bool) -> list[str]:
+    """Return the lines below the answer."""
+    figures = format_footer(reply) if has_footer and (reply.has_begun or error is None) else ""
+    return [line for line in (explain_finish(reply), figures) if line]
+
+
+def small_bundle(text: str) -> Bundle:
+    """Return a remark of ours, in small print."""
+    lines = "<br>".join(html.escape(line) for line in text.split("\n"))
+    return {"text/plain": text, "text/html": f'<div style="{_FOOTER_STYLE}">{lines}</div>'}
+
+
+def describe_wait(event: Waiting) -> str:
+    """Return the countdown's line."""
+    reason = _ASKED_WAIT.sub("", event.reason)
+    return f"{reason}; trying again in {event.seconds:.0f} s (try {event.attempt + 1})"
+
+
+def display_bundle(bundle: Bundle, **options: Any) -> Any:
+    """Display a bundle of one output; in a plain shell its `text/plain` is printed."""
+    from IPython.display import display
+
+    return display(bundle, raw=True, **options)  # type: ignore[no-untyped-call]

@@ -1,0 +1,88 @@
+"""Comms that a front end can use while a cell runs, and that leave the running cell alone.
+
+ipykernel 7 hands the messages of a comm to a subshell, where the front end asks for one. Three of its habits are in the
+way; each cure is guarded, so that a version without the habit is left as it is (all seen with ipykernel 7.4.0):
+
+1. A comm's messages go to the shell that last published on it, which is the running cell's own: they would wait for its
+   end. `tame` lets them go where the front end sent them.
+2. `handle_msg` of the package `comm` triggers `pre_execute` and `post_execute` around each message. On a subshell that
+   closes the figures which another cell is drawing (https://github.com/ipython/ipykernel/issues/1564).
+3. Each message becomes the parent of what threads print from then on, and front ends drop it. `CellParents` puts the
+   cell back in that place.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class CellParents:
+    """Remembers to which cell the output of threads belongs; made while that cell runs."""
+
+    def __init__(self, shell: Any) -> None:
+        kernel = getattr(shell, "kernel", None)
+        outlets = (shell, shell.displayhook, shell.display_pub, sys.stdout, sys.stderr)
+        places = [(outlet, "_parent_header_global") for outlet in outlets] + [(kernel, "_shell_context")]
+        self._values = [(place, name, getattr(place, name)) for place, name in places if hasattr(place, name)]
+
+    def restore(self) -> None:
+        """Let the output of threads belong to that cell again."""
+        for place, name, value in self._values:
+            setattr(place, name, value)
+
+
+def tame(comm: Any, handle: Callable[[Mapping[str, Any]], None], *, parents: CellParents) -> None:
+    """Let `handle` take the data of each message of `comm`, on the subshell that the front end chose."""
+
+    def handle_message(message: Mapping[str, Any]) -> None:
+        try:
+            handle(message["content"]["data"])
+        finally:
+            parents.restore()
+
+    comm.handle_msg = handle_message
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda _data, default: default
+
+
+def has_subshells(shell: Any) -> bool:
+    """Tell whether the kernel can take messages while a cell runs, if the front end asks for it."""
+    return bool(getattr(getattr(shell, "kernel", None), "_supports_kernel_subshells", False))
+
+
+def interrupt_main_thread() -> None:
+    """Raise KeyboardInterrupt in the main thread, also where it waits for the network."""
+    if hasattr(signal, "pthread_kill"):
+        main = threading.main_thread().ident
+        if main is not None:
+            signal.pthread_kill(main, signal.SIGINT)
+    else:  # Windows: takes effect when the next piece comes
+        import _thread
+
+        _thread.interrupt_main()
+
+
+@contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Let the block end before a KeyboardInterrupt is raised; only the main thread can be interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, _frame: FrameType | None) -> None:
+        held.append(number)
+
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt

@@ -1,0 +1,139 @@
+"""What a page is told of a growing reply: small numbered messages, sent from a thread of their own.
+
+The promise: the first piece goes at once; no text is held longer than 100 ms, also when the model pauses; never more
+than 20 messages a second; a page that missed one, or came later, gets the whole and goes on from there.
+
+A message is a dict: `number`; `patches`, each `[part, block, keep, add]` with a fifth item, true, where a block goes on
+with the code of the block before it (`core.live_markdown`); or in their place `all`, the whole state; and `progress`,
+the figures so far as text.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+from kimi_magics.core.estimate import count_text
+from kimi_magics.core.live_markdown import LiveMarkdown
+
+Part = Literal["thinking", "text"]
+Message = dict[str, Any]
+
+#: Well below 100 ms, since a busy machine adds to it. Front ends and servers drop messages when there are too many.
+INTERVAL_SECONDS = 0.075
+#: The part of a core that the live view may take from the call itself.
+_SHARE = 0.25
+_MOST_CHARACTERS = 32_000
+# A page that still loads its module hears nothing: the first messages are repeated while they are small.
+_WHOLE_AT = (2, 4, 8, 16)
+
+
+class ReplyFeed:
+    """Sends what is new by `send`; `describe` makes the line of figures from the completion tokens so far."""
+
+    def __init__(self, send: Callable[[Message], None], *, describe: Callable[[int], str]) -> None:
+        self._send = send
+        self._describe = describe
+        self._started = time.monotonic()
+        self._changed = threading.Condition()
+        self._pending: deque[tuple[Part, str]] = deque()
+        self._is_whole_wanted = False
+        self._is_closed = False
+        # What was sent; another thread may ask for it.
+        self._state = threading.Lock()
+        self._number = 0
+        self._parts: dict[Part, LiveMarkdown] = {"thinking": LiveMarkdown(), "text": LiveMarkdown()}
+        self._note = ""
+        self._tokens = 0
+        # The context tells the kernel to which cell the messages belong.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="kimi-reply", daemon=True)
+
+    def open(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def add(self, part: Part, text: str) -> None:
+        """Take a piece of the reply; returns at once."""
+        with self._changed:
+            self._pending.append((part, text))
+            if self._note:
+                self._note, self._is_whole_wanted = "", True
+            if len(self._pending) == 1:
+                self._changed.notify()
+
+    def set_note(self, note: str) -> None:
+        """Show a remark, as a countdown; an empty one takes it away."""
+        with self._changed:
+            self._note, self._is_whole_wanted = note, True
+            self._changed.notify()
+
+    def send_whole(self) -> None:
+        """Send the whole state with the next message, for a page that missed one."""
+        with self._changed:
+            self._is_whole_wanted = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread; what was not sent is dropped, since the whole answer is displayed then."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as it was last sent, for a page that comes later."""
+        with self._state:
+            return self._describe_whole()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending or self._is_whole_wanted or self._is_closed)
+                if self._is_closed:
+                    return
+                is_whole, self._is_whole_wanted = self._is_whole_wanted, False
+                pieces = self._take()
+            started = time.monotonic()
+            self._send(self._advance(pieces, is_whole=is_whole))
+            cost = time.monotonic() - started
+            with self._changed:
+                pause = max(INTERVAL_SECONDS - cost, cost / _SHARE - cost)
+                self._changed.wait_for(lambda: self._is_closed, timeout=pause)
+
+    def _take(self) -> dict[Part, str]:
+        taken: dict[Part, list[str]] = {"thinking": [], "text": []}
+        length = 0
+        while self._pending and length < _MOST_CHARACTERS:
+            part, text = self._pending.popleft()
+            taken[part].append(text)
+            length += len(text)
+        return {part: "".join(texts) for part, texts in taken.items() if texts}
+
+    def _advance(self, pieces: dict[Part, str], *, is_whole: bool) -> Message:
+        with self._state:
+            self._number += 1
+            patches: list[list[Any]] = []
+            for part, text in pieces.items():
+                self._tokens += count_text(text)
+                for patch in self._parts[part].add(text):
+                    row = [part, patch.block, patch.keep, patch.add]
+                    patches.append([*row, True] if patch.is_joined else row)
+            if is_whole or self._number in _WHOLE_AT:
+                return {"number": self._number, "all": self._describe_whole()}
+            return {"number": self._number, "patches": patches, "progress": self._describe(self._tokens)}
+
+    def _describe_whole(self) -> dict[str, Any]:
+        """Return the state; `seconds` have passed since the start, each block is `[markdown, is_joined]`."""
+        whole: dict[str, Any] = {part: [list(block) for block in live.blocks] for part, live in self._parts.items()}
+        return whole | {
+            "number": self._number,
+            "seconds": round(time.monotonic() - self._started, 3),
+            "progress": self._describe(self._tokens),
+            "note": self._note,
+        }

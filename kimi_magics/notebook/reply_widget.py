@@ -1,0 +1,143 @@
+"""The widget in which a reply grows while its cell runs, and the view that ends it as plain Markdown.
+
+Its page half is `static/reply.js`. Nothing of it stays: the outputs of a cell that is done are `bundles` only.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import anywidget
+import traitlets
+
+from kimi_magics.core.estimate import count_prompt
+from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Waiting
+from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.reply import Reply
+from kimi_magics.core.usage import Price
+from kimi_magics.errors import KimiError
+from kimi_magics.notebook.bundles import answer_bundle, describe_wait, display_bundle, footer_bundle
+from kimi_magics.notebook.comms import CellParents, has_subshells, hold_interrupts, interrupt_main_thread, tame
+from kimi_magics.notebook.feed import ReplyFeed
+from kimi_magics.notebook.footer import format_progress
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.display import DisplayHandle
+
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+#: What a notebook shows that was saved while the answer came and whose kernel is gone.
+_LEFT_OVER = "The notebook was saved while this answer was being written; run the cell again for the whole."
+
+
+@cache
+def _read_static(name: str) -> str:
+    return (Path(__file__).parent / "static" / name).read_text("utf-8")
+
+
+class ReplyWidget(anywidget.AnyWidget):
+    """One growing reply; `take_snapshot` tells its state to a page that comes later.
+
+    The snapshot is asked for when a page needs it and never sent for its change.
+    """
+
+    _esm = traitlets.Unicode().tag(sync=True)
+    _css = traitlets.Unicode().tag(sync=True)
+    # A DOM widget has a second one for its layout, which would stay behind in every page and kernel.
+    layout = traitlets.Any(None, allow_none=True).tag(sync=True)
+    uid = traitlets.Unicode().tag(sync=True)
+    cell = traitlets.Unicode().tag(sync=True)
+    can_stop = traitlets.Bool().tag(sync=True)
+    snapshot = traitlets.Dict().tag(sync=True, to_json=lambda _value, widget: widget.take_snapshot())
+
+    def __init__(self, *, take_snapshot: Callable[[], dict[str, Any]], cell: str, can_stop: bool) -> None:
+        self.take_snapshot = take_snapshot
+        esm, css = _read_static("reply.js"), _read_static("reply.css")
+        super().__init__(_esm=esm, _css=css, uid=uuid4().hex, cell=cell, can_stop=can_stop)
+
+
+class WidgetView:
+    """Lets the answer grow in a widget; see `core.ports.View`."""
+
+    def __init__(self, shell: InteractiveShell, prompt: Prompt, *, cell: str, has_footer: bool) -> None:
+        self.has_footer = has_footer
+        self._shell = shell
+        self._prompt = prompt
+        self._cell = cell
+        self._handle: DisplayHandle | None = None
+        # Where it is known: what the prompt probably has, and what a token costs.
+        self._known: tuple[int, Price | None] | None = None
+        self._first_at: float | None = None
+        self._gate = threading.Lock()
+        self._is_running = False
+
+    def begin(self, reply: Reply) -> None:
+        """Show the widget, empty as yet."""
+        self._feed = ReplyFeed(self._send, describe=self._describe)
+        is_main = threading.current_thread() is threading.main_thread()
+        # VS Code runs no subshells.
+        can_stop = is_main and has_subshells(self._shell) and not self._cell.startswith("vscode")
+        self._widget = ReplyWidget(take_snapshot=self._feed.snapshot, cell=self._cell, can_stop=can_stop)
+        tame(self._widget.comm, self._take, parents=CellParents(self._shell))
+        model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+        self._handle = display_bundle({_WIDGET_VIEW: model, "text/plain": _LEFT_OVER}, display_id=True)
+        self._is_running = True
+        self._feed.open()
+        # The price list is slow to load and must not hold the first piece.
+        threading.Thread(target=self._learn, args=(reply,), name="kimi-figures", daemon=True).start()
+
+    def show(self, reply: Reply, event: Event) -> None:
+        """Hand the piece to the feed."""
+        if type(event) is TextDelta:
+            self._feed.add("text", event.text)
+        elif type(event) is ThinkingDelta:
+            self._feed.add("thinking", event.text)
+        elif isinstance(event, Waiting):
+            self._feed.set_note(describe_wait(event))
+
+    def end(self, reply: Reply, error: KimiError | None) -> None:
+        """Put the whole answer in the widget's place, with its receipt, then the footer; close the widget."""
+        if self._handle is None:
+            return
+        with hold_interrupts():
+            with self._gate:
+                self._is_running = False
+            self._feed.close()
+            metadata = {"kimi_magics": reply.receipt()} if reply.has_begun or error is None else {}
+            self._handle.update(answer_bundle(reply), raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
+            footer = footer_bundle(reply, error, has_footer=self.has_footer)
+            if footer:
+                display_bundle(footer)
+            self._widget.close()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._widget.send(message)
+
+    def _take(self, data: Mapping[str, Any]) -> None:
+        """Take a message of a page; runs on a subshell while the cell runs."""
+        wish = data.get("content", {}).get("wish") if data.get("method") == "custom" else data.get("method")
+        if wish == "stop":
+            with self._gate:
+                if self._is_running:
+                    interrupt_main_thread()
+        elif wish == "all":
+            self._feed.send_whole()
+        elif wish == "request_state":
+            self._widget.send_state()
+
+    def _learn(self, reply: Reply) -> None:
+        self._known = count_prompt(self._prompt), reply.price
+
+    def _describe(self, tokens: int) -> str:
+        if not tokens:
+            return ""
+        now = time.monotonic()
+        self._first_at = self._first_at or now
+        prompt_tokens, price = self._known or (0, None)
+        return format_progress(tokens, seconds=now - self._first_at, prompt_tokens=prompt_tokens, price=price)

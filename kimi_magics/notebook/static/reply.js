@@ -1,0 +1,233 @@
+// @ts-check
+// A reply while it grows: takes the messages of feed.py and draws them. Kept small, since it is sent with every reply.
+// JupyterLab's own Markdown renderer is found where our extension put it; elsewhere the text is shown as it came.
+
+/** @typedef {[markdown: string, isJoined: boolean]} Block */
+/** @typedef {{number: number, seconds: number, progress: string, note: string, thinking: Block[], text: Block[]}} All */
+
+const PARTS = /** @type {const} */ (["thinking", "text"]);
+const PAUSE_MS = 50;
+const feeds = new Map();
+
+/** The state of one reply in this page, for all its views. */
+class Feed {
+  constructor(model) {
+    this.model = model;
+    this.views = new Set();
+    this.isBehind = false;
+    this.load(model.get("snapshot"));
+    model.on("msg:custom", message => this.take(message));
+  }
+
+  /** @param {All} all */
+  load(all) {
+    Object.assign(this, all);
+    this.startedAt = performance.now() - all.seconds * 1000;
+    this.isBehind = false;
+    this.paint();
+  }
+
+  take(message) {
+    if (message.number <= this.number && !this.isBehind) return;
+    if (message.all) return this.load(message.all);
+    if (message.number !== this.number + 1) {
+      if (!this.isBehind) this.wish("all");
+      this.isBehind = true;
+      return;
+    }
+    this.number = message.number;
+    this.progress = message.progress;
+    for (const [part, index, keep, add, isJoined] of message.patches) {
+      const blocks = this[part];
+      blocks[index] = [(blocks[index]?.[0] ?? "").slice(0, keep) + add, !!isJoined];
+    }
+    this.paint();
+  }
+
+  wish(wish) {
+    this.model.send({ wish });
+  }
+
+  paint() {
+    for (const view of this.views) view.paintSoon();
+  }
+}
+
+/** Some elements: `make("p", "class", parent, {title: "…"})`. */
+function make(tag, name, parent, properties = {}) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.className = name;
+  parent.append(element);
+  return element;
+}
+
+/** Draw a block without a Markdown renderer. What was made safe is written with references: read them back. */
+function drawPlain(markdown) {
+  const element = document.createElement("div");
+  element.className = "kimi-plain";
+  element.textContent = markdown
+    .replace(/&#(\d+);/g, (_, code) => String.fromCodePoint(+code))
+    .replace(/&lt;/g, "<");
+  return element;
+}
+
+class View {
+  constructor(feed, model, parent) {
+    this.feed = feed;
+    this.timer = 0;
+    this.isPainting = false;
+    this.isWanted = true;
+    this.hasChosen = false;
+    this.phase = "";
+    const root = (this.root = make("div", "kimi-reply", parent, { role: "group", ariaLabel: "Answer of Kimi" }));
+    // The keys of a focused button are its own, not those of the notebook.
+    root.dataset.lmSuppressShortcuts = "true";
+    this.details = make("details", "kimi-thinking", root, { open: true, hidden: true });
+    this.summary = make("summary", "", this.details, { onclick: () => (this.hasChosen = true) });
+    this.boxes = { thinking: make("div", "kimi-thoughts", this.details), text: make("div", "kimi-answer", root) };
+    this.boxes.thinking.tabIndex = 0;
+    this.slots = { thinking: [], text: [] };
+    this.note = make("div", "kimi-note", root, { hidden: true });
+    const bar = make("div", "kimi-bar", root);
+    make("span", "kimi-dot", bar, { ariaHidden: "true" });
+    this.figures = make("span", "kimi-figures", bar);
+    if (model.get("can_stop")) {
+      const stop = make("button", "kimi-stop", bar, { type: "button", textContent: "Stop", title: "Stop the answer" });
+      stop.onclick = () => this.stop(stop);
+    } else this.hint(bar);
+    this.said = make("div", "kimi-said", root, { role: "status" });
+    this.clock = setInterval(() => this.tick(), 1000);
+    feed.views.add(this);
+    this.paintSoon();
+  }
+
+  stop(button) {
+    button.disabled = true;
+    button.textContent = "Stopping…";
+    this.feed.wish("stop");
+    setTimeout(() => button.isConnected && this.hint(button.parentNode, button), 2000);
+  }
+
+  hint(bar, button) {
+    button?.remove();
+    make("span", "kimi-hint", bar, { textContent: "to stop it, interrupt the kernel" });
+  }
+
+  tick() {
+    const { startedAt, progress } = this.feed;
+    const seconds = Math.floor((performance.now() - startedAt) / 1000);
+    this.figures.textContent = `${seconds} s · ${progress || "waiting for the first token"}`;
+  }
+
+  /** Tell a screen reader once what goes on, not each piece. */
+  enter(phase) {
+    if (phase === this.phase) return;
+    this.phase = this.root.dataset.phase = phase;
+    this.said.textContent = `Kimi is ${phase}`;
+    const hasThoughts = this.feed.thinking.length > 0;
+    this.details.hidden = !hasThoughts;
+    this.summary.textContent = phase === "thinking" ? "Thinking…" : "Thoughts";
+    if (!this.hasChosen) this.details.open = phase === "thinking";
+  }
+
+  paintSoon() {
+    this.isWanted = true;
+    if (this.timer || this.isPainting) return;
+    this.timer = setTimeout(() => this.paint(), Math.max(0, (this.nextAt ?? 0) - performance.now()));
+  }
+
+  async paint() {
+    const startedAt = performance.now();
+    this.timer = 0;
+    this.isWanted = false;
+    this.isPainting = true;
+    const { feed, note } = this;
+    try {
+      this.enter(feed.text.length ? "answering" : feed.thinking.length ? "thinking" : "waiting");
+      note.textContent = feed.note;
+      note.hidden = !feed.note;
+      const followers = [this.boxes.thinking, scrollerOf(this.root)].map(box => follow(box, this.root));
+      await Promise.all(PARTS.flatMap(part => this.drawPart(part)));
+      this.tick();
+      for (const keepUp of followers) keepUp();
+    } finally {
+      this.isPainting = false;
+      // A page that is slow to draw draws less often.
+      const endedAt = performance.now();
+      this.nextAt = endedAt + Math.max(PAUSE_MS, 2 * (endedAt - startedAt));
+      if (this.isWanted) this.paintSoon();
+    }
+  }
+
+  /** Draw the blocks that changed; only the last one grows. */
+  drawPart(part) {
+    const blocks = this.feed[part];
+    const slots = this.slots[part];
+    const changed = [];
+    let index = slots.length;
+    while (index > 0 && !slots[index - 1].isFinal) index -= 1;
+    if (this.loaded !== this.feed.startedAt) index = 0;
+    if (part === "text") this.loaded = this.feed.startedAt;
+    for (; index < blocks.length; index += 1) {
+      const [markdown, isJoined] = blocks[index];
+      const isFinal = index < blocks.length - 1;
+      const slot = (slots[index] ??= { element: make("div", "kimi-block", this.boxes[part]) });
+      if (slot.markdown === markdown && slot.isFinal === isFinal) continue;
+      Object.assign(slot, { markdown, isFinal });
+      slot.element.classList.toggle("kimi-joined", isJoined);
+      changed.push(this.drawBlock(slot, markdown, isFinal));
+    }
+    return changed;
+  }
+
+  async drawBlock(slot, markdown, isFinal) {
+    const render = globalThis.kimiMagics?.renderMarkdown;
+    const element = render ? await render(markdown, isFinal) : drawPlain(markdown);
+    if (slot.markdown === markdown) slot.element.replaceChildren(element);
+  }
+
+  dispose() {
+    clearInterval(this.clock);
+    clearTimeout(this.timer);
+    this.feed.views.delete(this);
+  }
+}
+
+/** The nearest element around `element` that scrolls. */
+function scrollerOf(element) {
+  let box = element.parentElement;
+  while (box && !(/auto|scroll/.test(getComputedStyle(box).overflowY) && box.scrollHeight > box.clientHeight))
+    box = box.parentElement;
+  return box;
+}
+
+/** Return what keeps the end of `content` in view, if the reader is there now. */
+function follow(box, content) {
+  if (!box) return () => {};
+  const inner = content.contains(box);
+  const beyond = () =>
+    inner
+      ? box.scrollHeight - box.clientHeight - box.scrollTop
+      : content.getBoundingClientRect().bottom - box.getBoundingClientRect().bottom + 8;
+  const isAtEnd = beyond() < 24;
+  return () => {
+    if (isAtEnd && beyond() > 0) box.scrollTop += beyond();
+  };
+}
+
+const feedOf = model => {
+  const key = model.get("uid");
+  if (!feeds.has(key)) feeds.set(key, new Feed(model));
+  return feeds.get(key);
+};
+
+export default {
+  initialize({ model }) {
+    feedOf(model);
+    return () => feeds.delete(model.get("uid"));
+  },
+  render({ model, el }) {
+    const view = new View(feedOf(model), model, el);
+    return () => view.dispose();
+  },
+};
