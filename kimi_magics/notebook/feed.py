@@ -33,11 +33,12 @@ _WHOLE_AT = (2, 4, 8, 16)
 
 
 class ReplyFeed:
-    """Sends what is new by `send`; `describe` makes the line of figures from the completion tokens so far."""
+    """Sends what is new by `send`; `describe` makes the line of figures from the completion tokens so far; `cell` is the cell's id."""
 
-    def __init__(self, send: Callable[[Message], None], *, describe: Callable[[int], str]) -> None:
+    def __init__(self, send: Callable[[Message], None], *, describe: Callable[[int], str], cell: str = "") -> None:
         self._send = send
         self._describe = describe
+        self._cell = cell
         self._started = time.monotonic()
         self._changed = threading.Condition()
         self._pending: deque[tuple[Part, str]] = deque()
@@ -133,6 +134,7 @@ class ReplyFeed:
         whole: dict[str, Any] = {part: [list(block) for block in live.blocks] for part, live in self._parts.items()}
         return whole | {
             "number": self._number,
+            "cell": self._cell,
             "seconds": round(time.monotonic() - self._started, 3),
             "progress": self._describe(self._tokens),
             "note": self._note,

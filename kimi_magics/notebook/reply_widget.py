@@ -44,7 +44,8 @@ def _read_static(name: str) -> str:
 class ReplyWidget(anywidget.AnyWidget):
     """One growing reply; `take_snapshot` tells its state to a page that comes later.
 
-    The snapshot is asked for when a page needs it and never sent for its change.
+    The snapshot is asked for when a page needs it and never sent for its change. `uid` names the model, the comm and the
+    display, so that a page which was loaded later can tell what belongs together.
     """
 
     _esm = traitlets.Unicode().tag(sync=True)
@@ -52,14 +53,14 @@ class ReplyWidget(anywidget.AnyWidget):
     # A DOM widget has a second one for its layout, which would stay behind in every page and kernel.
     layout = traitlets.Any(None, allow_none=True).tag(sync=True)
     uid = traitlets.Unicode().tag(sync=True)
-    cell = traitlets.Unicode().tag(sync=True)
     can_stop = traitlets.Bool().tag(sync=True)
     snapshot = traitlets.Dict().tag(sync=True, to_json=lambda _value, widget: widget.take_snapshot())
 
-    def __init__(self, *, take_snapshot: Callable[[], dict[str, Any]], cell: str, can_stop: bool) -> None:
+    def __init__(self, *, take_snapshot: Callable[[], dict[str, Any]], can_stop: bool) -> None:
         self.take_snapshot = take_snapshot
         esm, css = _read_static("reply.js"), _read_static("reply.css")
-        super().__init__(_esm=esm, _css=css, uid=uuid4().hex, cell=cell, can_stop=can_stop)
+        uid = uuid4().hex
+        super().__init__(model_id=uid, uid=uid, _esm=esm, _css=css, can_stop=can_stop)
 
 
 class WidgetView:
@@ -79,14 +80,14 @@ class WidgetView:
 
     def begin(self, reply: Reply) -> None:
         """Show the widget, empty as yet."""
-        self._feed = ReplyFeed(self._send, describe=self._describe)
+        self._feed = ReplyFeed(self._send, describe=self._describe, cell=self._cell)
         is_main = threading.current_thread() is threading.main_thread()
         # VS Code runs no subshells.
         can_stop = is_main and has_subshells(self._shell) and not self._cell.startswith("vscode")
-        self._widget = ReplyWidget(take_snapshot=self._feed.snapshot, cell=self._cell, can_stop=can_stop)
+        self._widget = ReplyWidget(take_snapshot=self._feed.snapshot, can_stop=can_stop)
         tame(self._widget.comm, self._take, parents=CellParents(self._shell))
         model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
-        self._handle = display_bundle({_WIDGET_VIEW: model, "text/plain": _LEFT_OVER}, display_id=True)
+        self._handle = display_bundle({_WIDGET_VIEW: model, "text/plain": _LEFT_OVER}, display_id=self._widget.uid)
         self._is_running = True
         self._feed.open()
         # The price list is slow to load and must not hold the first piece.

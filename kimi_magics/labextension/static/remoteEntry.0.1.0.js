@@ -20,14 +20,15 @@
 
   const modules = {
     "./extension": async () => {
-      let plugins = [];
-      try {
-        // The version is part of the address, or a browser would go on with the file of another one.
-        const plugin = await import(new URL(`./reply_plugin.js?v=${version}`, script.src).href);
-        plugins = [await plugin.create(shared)];
-      } catch (error) {
-        console.warn(`${NAME}: the extension could not be loaded`, error);
-      }
+      const plugins = [];
+      for (const file of ["reply_plugin.js", "restore_plugin.js"])
+        try {
+          // The version is part of the address, or a browser would go on with the file of another one.
+          const plugin = await import(new URL(`./${file}?v=${version}`, script.src).href);
+          plugins.push(await plugin.create(shared));
+        } catch (error) {
+          console.warn(`${NAME}: ${file} could not be loaded`, error);
+        }
       return () => ({ __esModule: true, default: plugins });
     },
     "./style": async () => () => ({}),
