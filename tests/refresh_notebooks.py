@@ -30,9 +30,10 @@ def refresh(path: Path) -> None:
             "KIMI_MAGICS_HOME": home,
             "IPYTHONDIR": home,
         }
-        NotebookClient(notebook, timeout=120, kernel_name="python3", extra_arguments=["--log-level=ERROR"]).execute(
-            env=environment
+        client = NotebookClient(
+            notebook, timeout=120, kernel_name="python3", extra_arguments=["--log-level=ERROR"], coalesce_streams=True
         )
+        client.execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", ()):

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from kimi_magics.core.safe_prose import DANGEROUS, Rules, render_literally, render_prose
+from kimi_magics.core.safe_prose import DANGEROUS, Rules, is_plain, render_literally, render_prose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,6 +173,8 @@ def _render_lines(lines: list[str], rules: Rules) -> "Iterator[str]":
 
 
 def _render_chunk(text: str, rules: Rules) -> str:
+    if is_plain(text):
+        return text
     spans = list(_find_spans(text))
     kept = set(_choose_spans(text, spans, rules))
     has_danger = any(DANGEROUS.search(span.content) for span in kept)

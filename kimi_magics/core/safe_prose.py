@@ -43,6 +43,8 @@ _TOKEN = re.compile(_TOKEN_PATTERN, re.VERBOSE | re.MULTILINE | re.ASCII)
 _STRICT_TOKEN = re.compile(
     _TOKEN_PATTERN + r"| (?P<bracket>\[+(?=\[)|\[) | (?P<tilde>~)", re.VERBOSE | re.MULTILINE | re.ASCII
 )
+_SPECIAL = re.compile(r"[\[\]<$\\&`~]")
+_SCHEME = re.compile(r"(?:ftp|xmpp):", re.IGNORECASE)
 _CLOSERS = re.compile(r"(?<![\\$])\$\$(?!\$)|\\\\[\])]|\\end\{[A-Za-z]*\*?\}")
 _INLINE_MATH = re.compile(r"\$((?:[^$`\n]|(?<=\\)\$)+)(?<!\\)\$(?!\$)")
 _BRACE = re.compile(r"\\[{}$]|\\(?:begin|end)\{[A-Za-z]*\*?\}|([{}])")
@@ -73,8 +75,15 @@ def render_literally(text: str) -> str:
     return "\\|".join(map(_as_references, text.split("\\|")))
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether prose has nothing to be made safe, as most has: found out many times faster than by its tokens."""
+    return not (_SPECIAL.search(text) or (":" in text and _SCHEME.search(text)))
+
+
 def render_prose(text: str, rules: Rules, *, is_first: bool) -> str:
     """Return prose that is safe in any context. `is_first` says that it begins its chunk."""
+    if is_plain(text):
+        return text
     formulas = _Formulas(text)
     output: list[str] = []
     position = 0

@@ -149,21 +149,25 @@ def _jupyter() -> Iterator[Finding]:
         yield Finding(
             "note", "neither JupyterLab nor Notebook is installed in this environment", "pip install jupyterlab"
         )
-    yield _gauge()
+    yield from _live()
 
 
-def _gauge() -> Finding:
-    """Tell how prompts are counted while they are written."""
+def _live() -> Iterator[Finding]:
+    """Tell how an answer is shown while it comes, and how prompts are counted while they are written."""
     folder = _find_labextension()
     if folder is None:
-        return Finding(
+        yield Finding(
             "note",
-            "gauge: off, its JupyterLab extension is not installed in this version",
-            "%kimi_estimate counts a prompt before it is sent",
+            "the JupyterLab extension is not installed here: a growing answer is shown as plain text",
+            "install kimi-magics in the environment of the Jupyter server, too",
         )
-    has_subshells = int((_version("ipykernel") or "0").split(".")[0]) >= 7
-    mode = "live, also while a cell runs" if has_subshells else "live while the kernel is idle, local while it is busy"
-    return Finding("good", f"gauge: {mode} ({folder})")
+    else:
+        has_subshells = int((_version("ipykernel") or "0").split(".")[0]) >= 7
+        stop = "a Stop button" if has_subshells else "no Stop button (ipykernel 7 has it); interrupt the kernel"
+        yield Finding("good", f"answers grow in JupyterLab's own rendering, with {stop} ({folder})")
+    yield Finding(
+        "note", "gauge: off, it is not part of this version", "%kimi_estimate counts a prompt before it is sent"
+    )
 
 
 def _find_labextension() -> Path | None:

@@ -33,7 +33,10 @@ _WHOLE_AT = (2, 4, 8, 16)
 
 
 class ReplyFeed:
-    """Sends what is new by `send`; `describe` makes the line of figures from the completion tokens so far; `cell` is the cell's id."""
+    """Sends what is new by `send`.
+
+    `describe` makes the line of figures from the completion tokens so far; `cell` is the id of the cell.
+    """
 
     def __init__(self, send: Callable[[Message], None], *, describe: Callable[[int], str], cell: str = "") -> None:
         self._send = send

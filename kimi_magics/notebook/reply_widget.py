@@ -44,8 +44,8 @@ def _read_static(name: str) -> str:
 class ReplyWidget(anywidget.AnyWidget):
     """One growing reply; `take_snapshot` tells its state to a page that comes later.
 
-    The snapshot is asked for when a page needs it and never sent for its change. `uid` names the model, the comm and the
-    display, so that a page which was loaded later can tell what belongs together.
+    The snapshot is asked for when a page needs it and never sent for its change. `uid` names the model, the comm and
+    the display, so that a page which was loaded later can tell what belongs together.
     """
 
     _esm = traitlets.Unicode().tag(sync=True)

@@ -50,9 +50,10 @@ def choose_view(shell: InteractiveShell, prompt: Prompt, *, chosen: str, has_foo
     kind = chosen
     if kind == "auto":
         kind = "plain" if not is_kernel(shell) else "widget" if is_live(shell) else "once"
-    if kind == "plain":
-        return PlainView(has_footer=has_footer, shows_thinking=sys.stdout.isatty())
-    if kind == "widget" and is_kernel(shell):
+    if kind == "plain" or (kind == "widget" and not is_kernel(shell)):
+        write = _write_to_kernel if is_kernel(shell) else _write_out
+        return PlainView(has_footer=has_footer, shows_thinking=sys.stdout.isatty(), write=write)
+    if kind == "widget":
         from kimi_magics.notebook.reply_widget import WidgetView
 
         return WidgetView(shell, prompt, cell=cell_id(shell) or "", has_footer=has_footer)
@@ -80,12 +81,12 @@ def cell_id(shell: InteractiveShell) -> str | None:
 
 
 class PlainView:
-    """Prints; used in a terminal."""
+    """Prints by `write`; used in a terminal."""
 
-    def __init__(self, *, has_footer: bool, shows_thinking: bool, write: Callable[[str], object] | None = None) -> None:
+    def __init__(self, *, has_footer: bool, shows_thinking: bool, write: Callable[[str], object]) -> None:
         self.has_footer = has_footer
         self._shows_thinking = shows_thinking
-        self._write = write or _write_out
+        self._write = write
         self._state = ""
 
     def begin(self, reply: Reply) -> None:
@@ -175,3 +176,8 @@ def _printable(text: str) -> str:
 def _write_out(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _write_to_kernel(text: str) -> None:
+    # A kernel sends its standard output five times a second by itself; each flush would be a message.
+    sys.stdout.write(text)

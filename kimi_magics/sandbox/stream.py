@@ -30,10 +30,15 @@ class EventStream:
         self._writes = 0
 
     async def send_pieces(self, pieces: Iterable[bytes]) -> None:
-        """Send raw pieces exactly as they are."""
+        """Send raw pieces exactly as they are; only a fault's delay paces them."""
+        clock = asyncio.get_running_loop()
         try:
             await self._open()
+            due = clock.time()
             for piece in pieces:
+                due += self._fault.chunk_delay_seconds
+                if self._fault.chunk_delay_seconds and await self._handler.pause(due - clock.time()):
+                    return
                 if not await self._write(piece):
                     return
             await self._drain()
@@ -107,7 +112,7 @@ class EventStream:
             return True
         self._handler.connection.write(piece)
         self._writes += 1
-        if self._seconds_per_token or self._writes % _WRITES_BETWEEN_WAITS == 0:
+        if self._seconds_per_token or self._fault.chunk_delay_seconds or self._writes % _WRITES_BETWEEN_WAITS == 0:
             await self._drain()
         return not self._handler.gone.is_set()
 

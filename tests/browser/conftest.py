@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kimi_magics.sandbox import Sandbox, SandboxOptions
+from kimi_magics.sandbox import Fault, Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from .driver import Frontend, JupyterServer
+    from .driver import Frontend, JupyterServer, NotebookPage
 
+    Answering = Callable[..., AbstractContextManager[NotebookPage]]
     OpenFrontend = Callable[[str], AbstractContextManager[Frontend]]
     WaitFor = Callable[..., None]
 
@@ -253,6 +254,26 @@ def frontend(request: pytest.FixtureRequest, open_frontend: OpenFrontend) -> Ite
     """Each front end in turn."""
     with open_frontend(request.param) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def answering() -> Answering:
+    """Let cell 1 of a new notebook be answered with a text of one's own: `with answering(lab, text) as notebook`."""
+
+    @contextlib.contextmanager
+    def answer(
+        frontend: Frontend, text: str, *, thinking: str = "", delay_seconds: float = 0.02, size: int = 7
+    ) -> Iterator[NotebookPage]:
+        """Yield the notebook while its cell runs; `delay_seconds` lie between two pieces of `size` characters."""
+        with Sandbox(SandboxOptions(replay=driver.build_stream(text, thinking=thinking, size=size))) as host:
+            host.fault(Fault(chunk_delay_seconds=delay_seconds, times=None))
+            notebook = frontend.open([f"%load_ext kimi_magics\n%env MOONSHOT_BASE_URL={host.base_url}", "%%kimi\nGo on."])
+            notebook.run(0)
+            notebook.wait_until_done(0)
+            notebook.run(1)
+            yield notebook
+
+    return answer
 
 
 @pytest.fixture(scope="session")

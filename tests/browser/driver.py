@@ -36,6 +36,16 @@ def wait_for(is_true: Callable[[], bool], *, what: str, seconds: float = WAIT_SE
         time.sleep(0.05)
 
 
+def build_stream(text: str, *, thinking: str = "", size: int = 7) -> tuple[bytes, ...]:
+    """Return the events of a stream that sends `thinking` as reasoning, then `text`, in pieces of `size` characters."""
+    deltas = [{"reasoning_content": thinking[start : start + size]} for start in range(0, len(thinking), size)]
+    deltas += [{"content": text[start : start + size]} for start in range(0, len(text), size)]
+    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    events = [{"id": "cmpl-1", "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
+    return (*(f"data: {json.dumps(event)}\n\n".encode() for event in events), b"data: [DONE]\n\n")
+
+
 class JupyterServer:
     """A running Jupyter server; its notebooks are files in `folder`."""
 
@@ -210,10 +220,13 @@ class NotebookPage:
             self.page.keyboard.press("Control+S")
         return json.loads(self.path.read_text("utf-8"))
 
-    def reload(self) -> None:
-        """Load the page again; the kernel goes on."""
+    def reload(self, *, is_busy: bool = False) -> None:
+        """Load the page again; the kernel goes on, with `is_busy` with its work."""
         self.page.reload(wait_until="commit")
-        self.wait_until_ready()
+        if is_busy:
+            self.cell(0).locator(".cm-content").wait_for(timeout=_WAIT_MS)
+        else:
+            self.wait_until_ready()
 
     def screenshot(self, name: str) -> Path:
         """Take a picture of the window, as FRONTEND-`name`.png in the folder that KIMI_SCREENSHOTS names."""

@@ -39,9 +39,13 @@ class Watcher:
     """A view that remembers."""
 
     def __init__(self, *, fails_at: str | None = None) -> None:
+        self.begins: list[str] = []
         self.texts: list[str] = []
         self.ends: list[KimiError | None] = []
         self.fails_at = fails_at
+
+    def begin(self, reply: Reply) -> None:
+        self.begins.append(reply.text)
 
     def show(self, reply: Reply, _event: Event) -> None:
         self.texts.append(reply.text)
@@ -65,6 +69,11 @@ def play(
     except (KimiError, RuntimeError) as error:
         return reply, view, script, error
     return reply, view, script, None
+
+
+def test_the_view_is_told_before_the_request_is_sent() -> None:
+    _, view, *_ = play(TextDelta("a"), Completed())
+    assert view.begins == [""]
 
 
 def test_every_event_reaches_reply_and_view() -> None:

@@ -1,9 +1,11 @@
 """Model text does nothing in the renderers it is shown in, and honest text looks as written."""
 
+import importlib.util
 import re
 import time
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -38,7 +40,7 @@ ATTRIBUTES = {
     ("a", "href"): r"(?i:https?://|mailto:|#).*",
     ("a", "title"): r".*",
     ("a", "class"): r"anchor-link",
-    ("code", "class"): r"language-[\w+#.-]+",
+    ("code", "class"): r"language-[\w+#.:=,/-]+",
     ("div", "class"): r"highlight",
     ("span", "class"): r"\w+",
     ("input", "class"): r"task-list-item-checkbox",
@@ -80,7 +82,7 @@ class Page(HTMLParser):
             self.prose += "\0"
 
     def handle_endtag(self, tag):
-        self._in_code -= tag in ("code", "pre")
+        self._in_code = max(0, self._in_code - (tag in ("code", "pre")))
         self.prose += "\0"
 
     def handle_data(self, data):
@@ -212,6 +214,20 @@ OTHER_ATTACKS = {
     "$a{b$ `$<img src=x>`": "&#36;a{b&#36; `$<img src=x>`",
     "`\\\\[` `<img src=x>` \\\\]": "&#96;&#92;&#92;&#91;&#96; `<img src=x>` \\\\]",
 }
+
+
+def _load_attacks() -> dict[int, str]:
+    """Import the attacks on a browser, which the import mode of these tests keeps off `sys.path`."""
+    spec = importlib.util.spec_from_file_location("kimi_attacks", Path(__file__).parents[1] / "attacks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ATTACKS
+
+
+BROWSER_ATTACKS = {
+    number: attack.replace("HOST", "http://evil.example").replace("NUMBER", "1")
+    for number, attack in _load_attacks().items()
+}
 FORBIDDEN_MACROS = [
     "$\\href{javascript:alert(1)}{x}$",
     "$$\\style{background:url(//evil.example)}{x}$$",
@@ -283,6 +299,11 @@ def test_an_attack_does_nothing_among_others(attack):
     """What surrounds a text must not bring it to life."""
     text = f"- a `x` $ ` ``\n\n{attack}\n\n> $$ ~~~\n\n`<i>` {attack} `$`\n\n```\n{attack}"
     assert forbidden(safe_markdown(text)) == {}
+
+
+@pytest.mark.parametrize("number", BROWSER_ATTACKS)
+def test_an_attack_on_a_browser_does_nothing(number):
+    assert forbidden(safe_markdown(BROWSER_ATTACKS[number])) == {}
 
 
 @pytest.mark.parametrize(("attack", "expected"), OTHER_ATTACKS.items())
@@ -368,6 +389,17 @@ MARKDOWN = st.lists(SPECIAL | st.text(max_size=3), max_size=25).map("".join)
 FENCED = st.lists(SPECIAL | st.text(max_size=3), max_size=12).map(
     lambda parts: re.sub("`{3,}", "``", re.sub(r"[\r\0]", "", "".join(parts)))
 )
+BEGUN_ATTACK = st.sampled_from([*ATTACKS, *OTHER_ATTACKS, *FORBIDDEN_MACROS, *BROWSER_ATTACKS.values()]).flatmap(
+    lambda attack: st.integers(0, len(attack)).map(lambda end: attack[:end])
+)
+HONEST_PIECES = [
+    *("a < b", "x <= y", "1 << 2", "a<b", "List<int>", "Map<String, List<int>>", "std::vector<T*>", "p->next", "R&D"),
+    *('{"a": [1, {"b": null}]}', '[{"c": "<d>"}]', '{"e": "f(g)"}', "[1, 2][0]", "items[0]: one", "snake_case_name"),
+    *(r"$x^2 < y$", r"$\frac{a}{b}$", r"$\alpha \le \beta$", r"$$\sqrt{2} < 2$$", r"$A \to B$", "C:\\temp", "5 % 2"),
+]
+HONEST_PROSE = st.lists(
+    st.sampled_from(HONEST_PIECES) | st.text("abcxyz", min_size=1, max_size=5), min_size=1, max_size=12
+)
 SLOW = settings(max_examples=80, deadline=None)
 
 
@@ -404,6 +436,23 @@ def test_fenced_code_is_left_alone(head, code):
         assert shown.split() == code.split()
     else:
         assert shown == f"{code}\n"
+
+
+@settings(SLOW, max_examples=200)
+@given(BEGUN_ATTACK)
+def test_an_attack_that_is_still_coming_in_does_nothing(text):
+    """A live view shows each answer from its first piece on."""
+    assert forbidden(safe_markdown(text)) == {}
+
+
+@pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS)
+@SLOW
+@given(pieces=HONEST_PROSE, separator=st.sampled_from([" ", "\n", "\n\n", ", "]))
+def test_prose_looks_as_written(render, pieces, separator):
+    text = separator.join(pieces)
+    page = Page(render(safe_markdown(text)))
+    assert page.prose.replace("\0", "").split() == text.split()
+    assert page.code == []
 
 
 UNITS = [

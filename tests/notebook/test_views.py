@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from kimi_magics.core.events import Completed, Event, Finished, TextDelta, ThinkingDelta, UsageReported, Waiting
+from kimi_magics.core.messages import Message
+from kimi_magics.core.models import Model
+from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.usage import Price, Usage
 from kimi_magics.errors import ReplyBrokenError
 from kimi_magics.notebook.footer import explain_finish, format_footer
 from kimi_magics.notebook.views import MarkdownView, PlainView, choose_view
 
+PROMPT = Prompt(Model("kimi-k2.6"), (Message("user", "hi"),))
 PRICE = Price(Decimal("0.95"), Decimal("4.00"))
 ANSWER: list[Event] = [
     ThinkingDelta("Hm. "),
@@ -148,7 +152,10 @@ def test_reasoning_that_was_interrupted_stays(published: Published) -> None:
         [ThinkingDelta("Let me "), ThinkingDelta("see")],
         ReplyBrokenError("x"),
     )
-    assert published[-1][0]["text/plain"] == "thinking … Let me see"
+    bundle = published[-1][0]
+    assert bundle["text/plain"] == "thinking …\nLet me see"
+    assert "<summary>Thinking</summary>" in bundle["text/html"]
+    assert "Let me see" in bundle["text/html"]
 
 
 def test_the_countdown_does_not_repeat_what_the_host_said_of_the_wait(published: Published) -> None:
@@ -201,6 +208,7 @@ def test_a_failed_call_without_an_answer_prints_nothing() -> None:
     [
         ("auto", PlainView, None),
         ("plain", PlainView, None),
+        ("widget", PlainView, None),
         ("markdown", MarkdownView, True),
         ("once", MarkdownView, False),
     ],
@@ -208,6 +216,6 @@ def test_a_failed_call_without_an_answer_prints_nothing() -> None:
 def test_a_shell_without_a_kernel_prints_unless_told_otherwise(
     shell: Any, chosen: str, view: type, is_live: bool | None
 ) -> None:
-    found = choose_view(shell, chosen=chosen, has_footer=True)
+    found = choose_view(shell, PROMPT, chosen=chosen, has_footer=True)
     assert type(found) is view
     assert getattr(found, "_is_live", None) is is_live

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kimi_magics.sandbox import SandboxOptions
+from kimi_magics.sandbox import Fault, SandboxOptions
 
 MODELS = [
     "kimi-k2.6",
@@ -245,6 +245,12 @@ def test_k3_states_what_it_wrote_to_the_cache(caller):
 def test_replay_sends_the_pieces_as_they_are(serve):
     pieces = (b"data: {\xc3", b"", b"\xa9}\r\n", b": comment\r\n\r\n", b"data: [DONE]\r\n\r\n")
     assert serve(SandboxOptions(replay=pieces)).post(stream=True).content == b"".join(pieces)
+
+
+def test_a_fault_s_delay_paces_a_replay(serve):
+    caller = serve(SandboxOptions(replay=(b"data: {}\n\n",) * 10))
+    caller.fault(Fault(chunk_delay_seconds=0.03))
+    assert caller.post(stream=True).elapsed.total_seconds() > 0.29
 
 
 def test_a_rate_of_tokens_paces_the_answer(serve):

@@ -56,7 +56,7 @@ def test_what_was_written_by_hand_stays(tmp_path: Path) -> None:
     [
         ("modell", "x", "there is no setting 'modell'"),
         ("model", " ", "is empty"),
-        ("view", "fancy", "is not one of auto, markdown, once, plain"),
+        ("view", "fancy", "is not one of auto, widget, markdown, once, plain"),
         ("max_tokens", "0", "is below 1"),
         ("max_tokens", "many", "is not a number"),
         ("timeout_seconds", "0", "is not between 1 and 7200"),
