@@ -27,7 +27,7 @@ def answer_bundle(reply: Reply) -> Bundle:
     if reply.text or not reply.thinking:
         return {"text/markdown": safe_markdown(reply.text).strip(), "text/plain": reply.text}
     text = f"thinking …\n{reply.thinking}"
-    body = f'<pre style="white-space: pre-wrap">{html.escape(reply.thinking)}</pre>'
+    body = f'<div style="{_FOOTER_STYLE}">{_as_html(reply.thinking.strip())}</div>'
     return {"text/plain": text, "text/html": f"<details open><summary>Thinking</summary>{body}</details>"}
 
 
@@ -51,8 +51,11 @@ def footer_lines(reply: Reply, error: KimiError | None, *, has_footer: bool) -> 
 
 def small_bundle(text: str) -> Bundle:
     """Return a remark of ours, in small print."""
-    lines = "<br>".join(html.escape(line) for line in text.split("\n"))
-    return {"text/plain": text, "text/html": f'<div style="{_FOOTER_STYLE}">{lines}</div>'}
+    return {"text/plain": text, "text/html": f'<div style="{_FOOTER_STYLE}">{_as_html(text)}</div>'}
+
+
+def _as_html(text: str) -> str:
+    return "<br>".join(html.escape(line) for line in text.split("\n"))
 
 
 def describe_wait(event: Waiting) -> str:

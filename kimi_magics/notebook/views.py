@@ -61,7 +61,11 @@ def choose_view(shell: InteractiveShell, prompt: Prompt, *, chosen: str, has_foo
 
 
 def is_live(shell: InteractiveShell) -> bool:
-    """Tell whether somebody looks on while the cell runs."""
+    """Tell whether somebody looks on while the cell runs; not where what is displayed is captured for later."""
+    from IPython.core.displaypub import CapturingDisplayPublisher
+
+    if isinstance(shell.display_pub, CapturingDisplayPublisher):
+        return False
     return cell_id(shell) is not None or "google.colab" in sys.modules
 
 

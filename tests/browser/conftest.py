@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .driver import Frontend, JupyterServer, NotebookPage
 
+    BuildStream = Callable[..., tuple[bytes, ...]]
     Answering = Callable[..., AbstractContextManager[NotebookPage]]
     OpenFrontend = Callable[[str], AbstractContextManager[Frontend]]
     WaitFor = Callable[..., None]
@@ -257,6 +258,12 @@ def frontend(request: pytest.FixtureRequest, open_frontend: OpenFrontend) -> Ite
 
 
 @pytest.fixture(scope="session")
+def build_stream() -> BuildStream:
+    """Return the events of a stream that sends a text in small pieces, for `SandboxOptions(replay=…)`."""
+    return driver.build_stream
+
+
+@pytest.fixture(scope="session")
 def answering() -> Answering:
     """Let cell 1 of a new notebook be answered with a text of one's own: `with answering(lab, text) as notebook`."""
 
@@ -267,7 +274,9 @@ def answering() -> Answering:
         """Yield the notebook while its cell runs; `delay_seconds` lie between two pieces of `size` characters."""
         with Sandbox(SandboxOptions(replay=driver.build_stream(text, thinking=thinking, size=size))) as host:
             host.fault(Fault(chunk_delay_seconds=delay_seconds, times=None))
-            notebook = frontend.open([f"%load_ext kimi_magics\n%env MOONSHOT_BASE_URL={host.base_url}", "%%kimi\nGo on."])
+            notebook = frontend.open(
+                [f"%load_ext kimi_magics\n%env MOONSHOT_BASE_URL={host.base_url}", "%%kimi\nGo on."]
+            )
             notebook.run(0)
             notebook.wait_until_done(0)
             notebook.run(1)

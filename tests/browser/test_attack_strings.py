@@ -19,12 +19,12 @@ import nbformat
 import pytest
 from nbconvert import HTMLExporter
 
+from kimi_magics.sandbox import Fault, Sandbox, SandboxOptions
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request
 
-    from kimi_magics.sandbox import Sandbox
-
-    from .conftest import OpenFrontend, WaitFor
+    from .conftest import BuildStream, OpenFrontend, WaitFor
     from .driver import NotebookPage
 
 
@@ -110,6 +110,17 @@ FIND_MACROS = r"""
 """
 
 
+#: Counts how often a block of a growing answer is drawn, to prove that it was on view.
+COUNT_LIVE_DRAWINGS = """
+() => {
+    const drawn = {count: 0};
+    const note = changes => drawn.count += changes.filter(({target}) => target.closest?.(".kimi-block")).length;
+    new MutationObserver(note).observe(document.body, {childList: true, subtree: true});
+    return drawn;
+}
+"""
+
+
 class Shown(NamedTuple):
     """What came of the attacks in a page: the answers that are not in it, and what was done, by number."""
 
@@ -163,7 +174,7 @@ def write_attack(number: int, host: str, *, shown: int) -> str:
     return f"{text}\n\nEnd of attack {shown}."
 
 
-def build_stream(text: str, *, has_reasoning: bool) -> list[str]:
+def build_short_stream(text: str, *, has_reasoning: bool) -> list[str]:
     """Return the events of a stream: `text` as reasoning and then as the answer, or as an answer in two halves."""
     half = len(text) // 2
     pieces = [("reasoning_content", text), ("content", text)] if has_reasoning else []
@@ -179,7 +190,7 @@ def build_stream(text: str, *, has_reasoning: bool) -> list[str]:
 def write_file(host: str, *, has_reasoning: bool) -> str:
     """Return the file that the kernel reads: the stream and the text of each attack."""
     texts = {number: write_attack(number, host, shown=number) for number in ATTACKS}
-    streams = {number: build_stream(text, has_reasoning=has_reasoning) for number, text in texts.items()}
+    streams = {number: build_short_stream(text, has_reasoning=has_reasoning) for number, text in texts.items()}
     return json.dumps([streams, {number: write_attack(number, host, shown=number + WITHOUT_US) for number in ATTACKS}])
 
 
@@ -262,6 +273,32 @@ def in_export(
         return watched.read(FIND_OFFENCES, FIND_MACROS)
 
 
+@pytest.fixture(scope="module")
+def while_they_come(open_frontend: OpenFrontend, build_stream: BuildStream, shared_sandbox: Sandbox) -> Iterator[Shown]:
+    """Show the attacks of each kind as one answer, which comes so slowly that every few characters are drawn."""
+    kinds: dict[int, list[str]] = {}
+    for number in ATTACKS:
+        text = write_attack(number, shared_sandbox.base_url, shown=number)
+        kinds.setdefault(number // 100, []).append(text)
+    with contextlib.ExitStack() as opened:
+        cells = ["%load_ext kimi_magics"]
+        for texts in kinds.values():
+            answer = "\n\n".join(texts)
+            options = SandboxOptions(replay=build_stream(answer, thinking=answer[: len(answer) // 3], size=29))
+            host = opened.enter_context(Sandbox(options))
+            host.fault(Fault(chunk_delay_seconds=0.025, times=None))
+            cells += [f"%env MOONSHOT_BASE_URL={host.base_url}", "%%kimi\nAttack me."]
+        frontend = opened.enter_context(open_frontend("lab"))
+        notebook = frontend.open(cells)
+        watched = Watched(frontend.context, notebook.page, shared_sandbox.base_url)
+        drawn = notebook.page.evaluate_handle(COUNT_LIVE_DRAWINGS)
+        for index in range(len(cells)):
+            notebook.run(index)
+            notebook.wait_until_done(index)
+        assert drawn.evaluate("drawn => drawn.count") > 100
+        yield watched.read(FIND_OFFENCES)
+
+
 # ---------------------------------------------------------------- tests
 
 
@@ -276,6 +313,10 @@ def test_each_answer_is_shown_to_its_end(shown: Shown) -> None:
 
 def test_answers_run_nothing_and_load_nothing(shown: Shown) -> None:
     assert shown.done_by_answers == {}
+
+
+def test_answers_run_nothing_and_load_nothing_while_they_come(while_they_come: Shown) -> None:
+    assert while_they_come.done_by_answers == {}
 
 
 def test_attacks_are_real_in_lab(in_lab: Shown) -> None:

@@ -10,14 +10,15 @@ import pytest
 from kimi_magics.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, WebSocketRoute
+    from playwright.sync_api import Locator
 
-    from .conftest import Answering, WaitFor
+    from .conftest import Answering, OpenFrontend, WaitFor
     from .driver import Frontend, NotebookPage
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 THOUGHTS = "The reader asks for a list of rivers. " * 12
-RIVERS = "".join(f"## River {number}\n\nIts **water** flows to the `sea`.\n\n" for number in range(60))
+ALL_RIVERS = [f"## River {number}\n\nIts **water** flows to the `sea`.\n\n" for number in range(180)]
+RIVERS, MANY_RIVERS = "".join(ALL_RIVERS[:60]), "".join(ALL_RIVERS)
 FOOTER = r"\d+\.\d s · .* in / .* out"
 
 
@@ -123,7 +124,8 @@ def contrast(element: Locator) -> float:
     )
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+# The theme stays for the tests after this one: light comes last.
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
 def test_every_part_can_be_read_in_light_and_dark(
     lab: Frontend, answering: Answering, wait_for: WaitFor, theme: str
 ) -> None:
@@ -170,7 +172,7 @@ def test_a_screen_reader_hears_what_goes_on_and_not_each_piece(
 def test_page_follows_the_answer_only_while_the_reader_is_at_its_end(
     frontend: Frontend, answering: Answering, wait_for: WaitFor
 ) -> None:
-    with answering(frontend, RIVERS * 3) as notebook:
+    with answering(frontend, MANY_RIVERS) as notebook:
         bar = live(notebook).locator(".kimi-bar")
         wait_for(lambda: count_rivers(notebook) > 20, what="the answer is longer than the window")
         height = notebook.page.viewport_size["height"]
@@ -190,7 +192,7 @@ def test_page_follows_the_answer_only_while_the_reader_is_at_its_end(
 def test_stop_ends_the_answer_and_keeps_what_has_arrived(
     frontend: Frontend, answering: Answering, wait_for: WaitFor, by: str
 ) -> None:
-    with answering(frontend, RIVERS * 3) as notebook:
+    with answering(frontend, MANY_RIVERS) as notebook:
         wait_for(lambda: count_rivers(notebook) > 3, what="the answer has begun")
         stop = live(notebook).get_by_role("button", name="Stop")
         if by == "mouse":
@@ -203,7 +205,7 @@ def test_stop_ends_the_answer_and_keeps_what_has_arrived(
 
         answer, footer, error = saved_outputs(notebook)
         assert "".join(answer["data"]["text/plain"]).startswith("## River 0\n")
-        assert "River 59" not in "".join(answer["data"]["text/plain"])
+        assert "River 179" not in "".join(answer["data"]["text/plain"])
         assert "".join(footer["data"]["text/plain"]).startswith("partial · ")
         assert error["ename"] == "InterruptedReplyError"
         assert live(notebook).count() == 0
@@ -221,11 +223,11 @@ def test_interrupted_reasoning_stays(lab: Frontend, answering: Answering, wait_f
 # ---------------------------------------------------------------- what may go wrong on the way
 
 
-@pytest.mark.parametrize("is_saved", [True, False], ids=["saved", "unsaved"])
+@pytest.mark.parametrize(("name", "is_saved"), [("lab", True), ("lab", False), ("notebook7", True)])
 def test_page_that_is_loaded_again_goes_on_where_the_answer_is_and_ends_as_a_page(
-    frontend: Frontend, answering: Answering, wait_for: WaitFor, is_saved: bool
+    open_frontend: OpenFrontend, answering: Answering, wait_for: WaitFor, name: str, is_saved: bool
 ) -> None:
-    with answering(frontend, RIVERS * 3, delay_seconds=0.03) as notebook:
+    with open_frontend(name) as frontend, answering(frontend, MANY_RIVERS, delay_seconds=0.03) as notebook:
         wait_for(lambda: count_rivers(notebook) > 2, what="the answer has begun")
         if is_saved:
             notebook.save()
@@ -239,28 +241,26 @@ def test_page_that_is_loaded_again_goes_on_where_the_answer_is_and_ends_as_a_pag
 
         notebook.wait_for_output(1, FOOTER)
         answer, footer = saved_outputs(notebook)
-        assert "".join(answer["data"]["text/plain"]) == RIVERS * 3
+        assert "".join(answer["data"]["text/plain"]) == MANY_RIVERS
         assert set(answer["data"]) == {"text/markdown", "text/plain"}
         assert answer["metadata"]["kimi_magics"]["finish_reason"] == "stop"
         assert re.fullmatch(FOOTER + ".*", "".join(footer["data"]["text/plain"]))
 
 
-def test_stop_works_after_the_page_was_loaded_again(
-    lab: Frontend, answering: Answering, wait_for: WaitFor
-) -> None:
-    with answering(lab, RIVERS * 3, delay_seconds=0.03) as notebook:
+def test_stop_works_after_the_page_was_loaded_again(lab: Frontend, answering: Answering, wait_for: WaitFor) -> None:
+    with answering(lab, MANY_RIVERS, delay_seconds=0.03) as notebook:
         wait_for(lambda: count_rivers(notebook) > 2, what="the answer has begun")
         notebook.save()
         notebook.reload(is_busy=True)
         live(notebook).get_by_role("button", name="Stop").click()
         notebook.wait_for_output(1, "InterruptedReplyError")
-        assert "River 59" not in notebook.output_text(1)
+        assert "River 179" not in notebook.output_text(1)
 
 
 def test_second_view_of_the_output_shows_the_text_so_far_and_goes_on(
     lab: Frontend, answering: Answering, wait_for: WaitFor
 ) -> None:
-    with answering(lab, RIVERS * 3) as notebook:
+    with answering(lab, MANY_RIVERS) as notebook:
         wait_for(lambda: count_rivers(notebook) > 2, what="the answer has begun")
         notebook.outputs(1).first.click(button="right", position={"x": 5, "y": 5})
         notebook.page.get_by_text("Create New View for Cell Output", exact=True).click()
@@ -272,24 +272,24 @@ def test_second_view_of_the_output_shows_the_text_so_far_and_goes_on(
 
 
 def test_lost_message_is_made_up_for(lab: Frontend, answering: Answering, wait_for: WaitFor) -> None:
-    lost: list[int] = []
-
-    def pass_on(route: WebSocketRoute) -> None:
-        server = route.connect_to_server()
-
-        def forward(message: str | bytes) -> None:
-            text = message if isinstance(message, str) else message.decode("utf-8", "replace")
-            number = re.search(r'"number": ?(\d+), ?"patches"', text)
-            if number and 30 <= int(number[1]) < 33:
-                lost.append(int(number[1]))
-            else:
-                route.send(message)
-
-        server.on_message(forward)
-
-    lab.context.route_web_socket(re.compile("/api/kernels/"), pass_on)
-    with answering(lab, RIVERS * 3) as notebook:
-        wait_for(lambda: len(lost) > 0, what="a message was lost")
+    lab.context.add_init_script(
+        """
+        window.lost = [];
+        window.WebSocket = class extends WebSocket {
+            set onmessage(take) {
+                super.onmessage = event => {
+                    const data = event.data;
+                    const text = typeof data === "string" ? data : new TextDecoder().decode(data);
+                    const number = Number(/"number": ?(\\d+), ?"patches"/.exec(text)?.[1]);
+                    if (number >= 30 && number < 33) window.lost.push(number);
+                    else take.call(this, event);
+                };
+            }
+        };
+        """
+    )
+    with answering(lab, MANY_RIVERS) as notebook:
+        wait_for(lambda: notebook.page.evaluate("lost.length") > 0, what="a message was lost")
         before = count_rivers(notebook)
         wait_for(lambda: count_rivers(notebook) > before + 5, what="the answer goes on")
         titles = live(notebook).locator("h2").all_inner_texts()

@@ -6,16 +6,15 @@ same text, displayed without us, makes the requests that an answer must not make
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from kimi_magics.sandbox import Sandbox, SandboxOptions
+from kimi_magics.sandbox import Fault, Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
-    from .conftest import OpenFrontend, WaitFor
+    from .conftest import BuildStream, OpenFrontend, WaitFor
     from .driver import NotebookPage
 
 #: Each way to make a browser load something or run something; HOST is put in later.
@@ -60,22 +59,16 @@ class Attacked(NamedTuple):
     dialogs: list[str]
 
 
-def build_stream(text: str) -> tuple[bytes, ...]:
-    """Return the events of a stream that sends `text` first as reasoning and then as the answer, in small pieces."""
-    pieces = [text[start : start + 7] for start in range(0, len(text), 7)]
-    deltas = [{"reasoning_content": piece} for piece in pieces] + [{"content": piece} for piece in pieces]
-    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
-    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
-    events = [{"id": "cmpl-1", "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
-    return (*(f"data: {json.dumps(event)}\n\n".encode() for event in events), b"data: [DONE]\n\n")
-
-
 @pytest.fixture(scope="module")
-def attacked(open_frontend: OpenFrontend, shared_sandbox: Sandbox, wait_for: WaitFor) -> Iterator[Attacked]:
+def attacked(
+    open_frontend: OpenFrontend, build_stream: BuildStream, shared_sandbox: Sandbox, wait_for: WaitFor
+) -> Iterator[Attacked]:
     """Show `ATTACK` in an answer and then, until the page has loaded what it can, without us."""
     answer_host, control_host = f"{shared_sandbox.base_url}/answer", f"{shared_sandbox.base_url}/control"
-    replay = SandboxOptions(replay=build_stream(ATTACK.replace("HOST", answer_host)))
+    attack = ATTACK.replace("HOST", answer_host)
+    replay = SandboxOptions(replay=build_stream(attack, thinking=attack))
     with Sandbox(replay) as attacker, open_frontend("lab") as lab:
+        attacker.fault(Fault(chunk_delay_seconds=0.01))
         control = f"from IPython.display import Markdown\nMarkdown({ATTACK.replace('HOST', control_host)!r})"
         environment = f"%load_ext kimi_magics\n%env MOONSHOT_BASE_URL={attacker.base_url}"
         notebook = lab.open([environment, "%%kimi\nAttack me.", control])

@@ -146,7 +146,7 @@ class View {
       this.enter(feed.text.length ? "answering" : feed.thinking.length ? "thinking" : "waiting");
       note.textContent = feed.note;
       note.hidden = !feed.note;
-      const followers = [this.boxes.thinking, scrollerOf(this.root)].map(box => follow(box, this.root));
+      const followers = [this.boxes.thinking, ...scrollersOf(this.root)].map(box => follow(box, this.root));
       await Promise.all(PARTS.flatMap(part => this.drawPart(part)));
       this.tick();
       for (const keepUp of followers) keepUp();
@@ -193,17 +193,16 @@ class View {
   }
 }
 
-/** The nearest element around `element` that scrolls. */
-function scrollerOf(element) {
-  let box = element.parentElement;
-  while (box && !(/auto|scroll/.test(getComputedStyle(box).overflowY) && box.scrollHeight > box.clientHeight))
-    box = box.parentElement;
-  return box;
+/** What may scroll around `element`: which of them will, shows only when there is more than fits. */
+function scrollersOf(element) {
+  const boxes = [];
+  for (let box = element.parentElement; box; box = box.parentElement)
+    if (/auto|scroll/.test(getComputedStyle(box).overflowY)) boxes.push(box);
+  return boxes;
 }
 
 /** Return what keeps the end of `content` in view, if the reader is there now. */
 function follow(box, content) {
-  if (!box) return () => {};
   const inner = content.contains(box);
   const beyond = () =>
     inner
