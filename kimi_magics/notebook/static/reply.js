@@ -6,7 +6,9 @@
 /** @typedef {{number: number, seconds: number, progress: string, note: string, thinking: Block[], text: Block[]}} All */
 
 const PARTS = /** @type {const} */ (["thinking", "text"]);
-const PAUSE_MS = 50;
+const PAUSE_MS = 80;
+// The part of the page's time that drawing may take, so that a slow machine stays usable: it draws less often.
+const SHARE = 0.07;
 const feeds = new Map();
 
 /** The state of one reply in this page, for all its views. */
@@ -142,21 +144,32 @@ class View {
     this.isWanted = false;
     this.isPainting = true;
     const { feed, note } = this;
+    let cost = 0;
     try {
       this.enter(feed.text.length ? "answering" : feed.thinking.length ? "thinking" : "waiting");
-      note.textContent = feed.note;
+      if (note.textContent !== feed.note) note.textContent = feed.note;
       note.hidden = !feed.note;
-      const followers = [this.boxes.thinking, ...scrollersOf(this.root)].map(box => follow(box, this.root));
+      const followers = [this.boxes.thinking, ...this.scrollers()].map(box => follow(box, this.root));
       await Promise.all(PARTS.flatMap(part => this.drawPart(part)));
       this.tick();
       for (const keepUp of followers) keepUp();
+      cost = performance.now() - startedAt;
+      cost += await timeOfFrame();
     } finally {
       this.isPainting = false;
-      // A page that is slow to draw draws less often.
-      const endedAt = performance.now();
-      this.nextAt = endedAt + Math.max(PAUSE_MS, 2 * (endedAt - startedAt));
+      this.nextAt = performance.now() + Math.max(PAUSE_MS, cost / SHARE - cost);
       if (this.isWanted) this.paintSoon();
     }
+  }
+
+  /** What may scroll around the answer: which of them will, shows only when there is more than fits. */
+  scrollers() {
+    if (!this.around?.length) {
+      this.around = [];
+      for (let box = this.root.parentElement; box; box = box.parentElement)
+        if (/auto|scroll/.test(getComputedStyle(box).overflowY)) this.around.push(box);
+    }
+    return this.around;
   }
 
   /** Draw the blocks that changed; only the last one grows. */
@@ -175,6 +188,7 @@ class View {
       if (slot.markdown === markdown && slot.isFinal === isFinal) continue;
       Object.assign(slot, { markdown, isFinal });
       slot.element.classList.toggle("kimi-joined", isJoined);
+      slot.element.classList.toggle("kimi-done", isFinal);
       changed.push(this.drawBlock(slot, markdown, isFinal));
     }
     return changed;
@@ -193,12 +207,14 @@ class View {
   }
 }
 
-/** What may scroll around `element`: which of them will, shows only when there is more than fits. */
-function scrollersOf(element) {
-  const boxes = [];
-  for (let box = element.parentElement; box; box = box.parentElement)
-    if (/auto|scroll/.test(getComputedStyle(box).overflowY)) boxes.push(box);
-  return boxes;
+/** How long the page needs to show what was just drawn; a page that nobody sees draws nothing until somebody does. */
+function timeOfFrame() {
+  return new Promise(resolve =>
+    requestAnimationFrame(() => {
+      const startedAt = performance.now();
+      setTimeout(() => resolve(performance.now() - startedAt));
+    }),
+  );
 }
 
 /** Return what keeps the end of `content` in view, if the reader is there now. */
