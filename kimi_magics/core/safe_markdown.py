@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from kimi_magics.core.safe_prose import DANGEROUS, Rules, is_plain, render_literally, render_prose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Literal
 
-    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 # nbconvert looks for the second kind in the whole text before it looks for blocks, code or not:
 # https://github.com/jupyter/nbconvert/blob/main/nbconvert/filters/markdown_mistune.py (MULTILINE_MATH).
@@ -89,20 +90,40 @@ def safe_markdown(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _block_parser() -> "MarkdownIt":
-    """Return a parser of blocks only, to which raw HTML and link definitions are paragraphs."""
+def _code_parser() -> "Callable[[str], list[Token]]":
+    """Return a parser of blocks, to which raw HTML and link definitions are paragraphs, that keeps code blocks only.
+
+    The tokens of all else would cost more than the parsing.
+    """
     from markdown_it import MarkdownIt
+    from markdown_it.rules_block import StateBlock
+    from markdown_it.token import Token
 
     parser = MarkdownIt("commonmark").enable("table")
-    return parser.disable(["html_block", "reference", "inline", "text_join"], ignoreInvalid=True)
+    parser.disable(["html_block", "reference"])
+    unused = Token("", "", 0)
+
+    class CodeState(StateBlock):
+        def push(self, ttype: str, tag: str, nesting: "Literal[-1, 0, 1]") -> Token:
+            if ttype in ("fence", "code_block"):
+                return super().push(ttype, tag, nesting)
+            self.level += nesting
+            return unused
+
+    def parse(text: str) -> list[Token]:
+        state = CodeState(text, parser, {}, [])
+        parser.block.tokenize(state, state.line, state.lineMax)
+        return state.tokens
+
+    return parse
 
 
 def _find_code_blocks(lines: list[str]) -> "Iterator[_CodeBlock]":
     text = "\n".join(lines)
     if not re.search("```|~~~| {4}|\t", text):
         return  # no code block is without one of these; the parser is what costs time
-    for token in _block_parser().parse(text):
-        if token.type not in ("fence", "code_block") or token.map is None:
+    for token in _code_parser()(text):
+        if token.map is None:
             continue
         start, end = token.map
         content = token.content
@@ -175,6 +196,8 @@ def _render_lines(lines: list[str], rules: Rules) -> "Iterator[str]":
 def _render_chunk(text: str, rules: Rules) -> str:
     if is_plain(text):
         return text
+    if "`" not in text:
+        return render_prose(text, rules, is_first=True)
     spans = list(_find_spans(text))
     kept = set(_choose_spans(text, spans, rules))
     has_danger = any(DANGEROUS.search(span.content) for span in kept)

@@ -26,8 +26,8 @@ Message = dict[str, Any]
 #: Well below 100 ms, since a busy machine adds to it. Front ends and servers drop messages when there are too many.
 INTERVAL_SECONDS = 0.08
 #: The part of a core that the live view may take from the call itself.
-_SHARE = 0.2
-_MOST_CHARACTERS = 32_000
+_SHARE = 0.12
+_MOST_CHARACTERS = 8_000
 # A page that still loads its module hears nothing: the first messages are repeated while they are small.
 _WHOLE_AT = (2, 4, 8, 16)
 
@@ -47,6 +47,7 @@ class ReplyFeed:
         self._pending: deque[tuple[Part, str]] = deque()
         self._is_whole_wanted = False
         self._is_closed = False
+        self._is_idle = False
         # What was sent; another thread may ask for it.
         self._state = threading.Lock()
         self._number = 0
@@ -63,12 +64,13 @@ class ReplyFeed:
 
     def add(self, part: Part, text: str) -> None:
         """Take a piece of the reply; returns at once."""
-        with self._changed:
-            self._pending.append((part, text))
-            if self._note:
-                self._note, self._is_whole_wanted = "", True
-            if len(self._pending) == 1:
+        # A long answer has tens of thousands of pieces: the lock is taken only where the thread waits for one.
+        self._pending.append((part, text))
+        if self._is_idle:
+            with self._changed:
                 self._changed.notify()
+        if self._note:
+            self.set_note("")
 
     def set_note(self, note: str) -> None:
         """Show a remark, as a countdown; an empty one takes it away."""
@@ -98,7 +100,10 @@ class ReplyFeed:
     def _run(self) -> None:
         while True:
             with self._changed:
+                # First said, then looked: a piece is either seen here or comes with a notice.
+                self._is_idle = True
                 self._changed.wait_for(lambda: self._pending or self._is_whole_wanted or self._is_closed)
+                self._is_idle = False
                 if self._is_closed:
                     return
                 is_whole, self._is_whole_wanted = self._is_whole_wanted, False

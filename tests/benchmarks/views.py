@@ -89,11 +89,13 @@ class Shape:
     chunk_seconds: float = 0.0
     pauses: tuple[int, ...] = ()
     pause_seconds: float = 0.0
+    chunk_characters: int = CHUNK_CHARACTERS
 
     def build_texts(self) -> list[str]:
         """Return the text of each chunk; the last one before a pause says its number, so that it can be found."""
-        text = write_markdown(self.chunks * CHUNK_CHARACTERS)
-        texts = [text[start : start + CHUNK_CHARACTERS] for start in range(0, len(text), CHUNK_CHARACTERS)]
+        size = self.chunk_characters
+        text = write_markdown(self.chunks * size)
+        texts = [text[start : start + size] for start in range(0, len(text), size)]
         for number, place in enumerate(self.pauses):
             texts[place - 1] = f"\n\n{MARK.format(number)}\n\n"
         return texts
