@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
-from kimi_magics.core.safe_markdown import safe_markdown
+from kimi_magics.core.safe_markdown import _code_parser, safe_markdown
 
 TAGS = {
     "p",
@@ -486,3 +486,13 @@ def test_time_grows_no_faster_than_the_text(unit):
         return min(times)
 
     assert measure(30_000) <= 20 * max(measure(3_000), 0.0005)
+
+
+@given(BEGUN_ATTACK | st.text(alphabet="ab`~>-*1. \t\n#|=<[]:", max_size=80))
+def test_code_is_found_as_the_whole_parser_finds_it(text):
+    whole = MarkdownIt("commonmark").enable("table").disable(["html_block", "reference"])
+    tokens = [token for token in whole.parse(text.replace("\0", "")) if token.type in ("fence", "code_block")]
+    found = _code_parser()(text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n"))
+    assert [(token.map, token.content, token.info, token.level) for token in found] == [
+        (token.map, token.content, token.info, token.level) for token in tokens
+    ]
