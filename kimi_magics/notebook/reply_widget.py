@@ -80,16 +80,15 @@ class WidgetView:
 
     def begin(self, reply: Reply) -> None:
         """Show the widget, empty as yet."""
-        self._feed = ReplyFeed(self._send, describe=self._describe, cell=self._cell)
-        is_main = threading.current_thread() is threading.main_thread()
-        # VS Code runs no subshells.
-        can_stop = is_main and has_subshells(self._shell) and not self._cell.startswith("vscode")
-        self._widget = ReplyWidget(take_snapshot=self._feed.snapshot, can_stop=can_stop)
-        tame(self._widget.comm, self._take, parents=CellParents(self._shell))
-        model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
-        self._handle = display_bundle({_WIDGET_VIEW: model, "text/plain": _LEFT_OVER}, display_id=self._widget.uid)
-        self._is_running = True
-        self._feed.open()
+        with hold_interrupts():  # or it would be left behind half made
+            self._feed = ReplyFeed(self._send, describe=self._describe, cell=self._cell)
+            self._widget = ReplyWidget(take_snapshot=self._feed.snapshot, can_stop=self._can_stop())
+            tame(self._widget.comm, self._take, parents=CellParents(self._shell))
+            model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+            bundle = {_WIDGET_VIEW: model, "text/plain": _LEFT_OVER}
+            self._handle = display_bundle(bundle, display_id=self._widget.uid)
+            self._is_running = True
+            self._feed.open()
         # The price list is slow to load and must not hold the first piece.
         threading.Thread(target=self._learn, args=(reply,), name="kimi-figures", daemon=True).start()
 
@@ -116,6 +115,11 @@ class WidgetView:
             if footer:
                 display_bundle(footer)
             self._widget.close()
+
+    def _can_stop(self) -> bool:
+        """Tell whether a Stop button can reach the cell; VS Code runs no subshells."""
+        is_main = threading.current_thread() is threading.main_thread()
+        return is_main and has_subshells(self._shell) and not self._cell.startswith("vscode")
 
     def _send(self, message: dict[str, Any]) -> None:
         self._widget.send(message)
