@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kimi_magics.sandbox import Fault, Sandbox, SandboxOptions
+from kimi_magics.sandbox import Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -272,8 +272,8 @@ def answering() -> Answering:
         frontend: Frontend, text: str, *, thinking: str = "", delay_seconds: float = 0.02, size: int = 7
     ) -> Iterator[NotebookPage]:
         """Yield the notebook while its cell runs; `delay_seconds` lie between two pieces of `size` characters."""
-        with Sandbox(SandboxOptions(replay=driver.build_stream(text, thinking=thinking, size=size))) as host:
-            host.fault(Fault(chunk_delay_seconds=delay_seconds, times=None))
+        stream = driver.PacedStream(driver.build_stream(text, thinking=thinking, size=size), delay_seconds)
+        with Sandbox(SandboxOptions(replay=stream)) as host:
             notebook = frontend.open(
                 [f"%load_ext kimi_magics\n%env MOONSHOT_BASE_URL={host.base_url}", "%%kimi\nGo on."]
             )

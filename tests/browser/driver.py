@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,26 @@ def build_stream(text: str, *, thinking: str = "", size: int = 7) -> tuple[bytes
     choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
     events = [{"id": "cmpl-1", "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
     return (*(f"data: {json.dumps(event)}\n\n".encode() for event in events), b"data: [DONE]\n\n")
+
+
+class PacedStream:
+    """The events of a stream, `delay_seconds` between them, which can be shortened while it is sent.
+
+    It sleeps in the loop of its sandbox, which has nobody else to serve.
+    """
+
+    def __init__(self, events: tuple[bytes, ...], delay_seconds: float) -> None:
+        self._events = events
+        self.delay_seconds = delay_seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        for event in self._events:
+            time.sleep(self.delay_seconds)
+            yield event
+
+    def hurry(self) -> None:
+        """Send what is left at once."""
+        self.delay_seconds = 0.0
 
 
 class JupyterServer:
@@ -98,6 +118,8 @@ class NotebookPage:
         self.page = page
         self.path = path
         self._frontend = frontend
+        #: Lets the answer that comes end soon, where a test has it come slowly.
+        self.hurry: Callable[[], None] = lambda: None
         self._offers = page.locator(".jp-Completer .jp-Completer-match:visible")
 
     def wait_until_ready(self) -> None:

@@ -239,6 +239,7 @@ def test_page_that_is_loaded_again_goes_on_where_the_answer_is_and_ends_as_a_pag
         wait_for(lambda: count_rivers(notebook) > before, what="the answer goes on")
         notebook.screenshot("live-reloaded")
 
+        notebook.hurry()
         notebook.wait_for_output(1, FOOTER)
         answer, footer = saved_outputs(notebook)
         assert "".join(answer["data"]["text/plain"]) == MANY_RIVERS
@@ -292,7 +293,7 @@ def test_lost_message_is_made_up_for(lab: Frontend, answering: Answering, wait_f
         wait_for(lambda: notebook.page.evaluate("lost.length") > 0, what="a message was lost")
         before = count_rivers(notebook)
         wait_for(lambda: count_rivers(notebook) > before + 5, what="the answer goes on")
-        titles = live(notebook).locator("h2").all_inner_texts()
+        titles = live(notebook).locator("h2").all_text_contents()
         assert titles == [f"River {number}" for number in range(len(titles))]
 
 
@@ -304,6 +305,7 @@ def test_without_our_extension_the_text_grows_as_it_came(
         wait_for(lambda: "## River 2" in live(notebook).inner_text(), what="the plain text is seen")
         assert "Is `1 < 2` & *true*?" in live(notebook).inner_text()
         notebook.screenshot("live-without-extension")
+        notebook.hurry()
         notebook.wait_until_done(1)
         assert notebook.outputs(1).locator("h2").count() == 60
 

@@ -90,9 +90,10 @@ def errors(messages: list[dict]) -> list[dict]:
     return [m["content"] for m in messages if m["msg_type"] == "error"]
 
 
-def test_with_a_live_front_end_the_text_grows_in_one_place(start: Callable[[Sandbox], Kernel]) -> None:
+def test_without_widgets_the_text_grows_in_one_place_all_the_same(start: Callable[[Sandbox], Kernel]) -> None:
     with Sandbox(options=SandboxOptions(tokens_per_second=200)) as sandbox:
         kernel = start(sandbox)
+        kernel.run("%kimi_config view=markdown")
         messages = kernel.run("%kimi -o r --thinking off Tell me about tokens", cell_id="c1")
         text = kernel.value("r.text")
     *growing, final, footer = displays(messages)
@@ -118,7 +119,9 @@ def test_an_interrupt_stops_the_request_and_keeps_the_text(start: Callable[[Sand
         kernel = start(sandbox)
 
         def has_text(message: dict) -> bool:
-            return "text/markdown" in message["content"].get("data", {})
+            if message["msg_type"] != "comm_msg":
+                return False
+            return bool(message["content"]["data"]["content"].get("patches"))
 
         began = time.monotonic()
         messages = kernel.run("%kimi -o r --thinking off Tell me about tokens", cell_id="c1", when=has_text)

@@ -7,8 +7,10 @@
 
 const PARTS = /** @type {const} */ (["thinking", "text"]);
 const PAUSE_MS = 80;
-// The part of the page's time that drawing may take, so that a slow machine stays usable: it draws less often.
-const SHARE = 0.07;
+// Drawing may take this part of the page's time beyond the first moments: a slow page draws a long answer less often.
+const SHARE = 0.05;
+const FREE_MS = 400;
+const LONGEST_PAUSE_MS = 500;
 const feeds = new Map();
 
 /** The state of one reply in this page, for all its views. */
@@ -77,6 +79,8 @@ class View {
   constructor(feed, model, parent) {
     this.feed = feed;
     this.timer = 0;
+    this.openedAt = performance.now();
+    this.spent = 0;
     this.isPainting = false;
     this.isWanted = true;
     this.hasChosen = false;
@@ -157,7 +161,10 @@ class View {
       cost += await timeOfFrame();
     } finally {
       this.isPainting = false;
-      this.nextAt = performance.now() + Math.max(PAUSE_MS, cost / SHARE - cost);
+      this.spent += cost;
+      const now = performance.now();
+      const due = this.openedAt + (this.spent - FREE_MS) / SHARE;
+      this.nextAt = Math.min(Math.max(now + PAUSE_MS, due), now + LONGEST_PAUSE_MS);
       if (this.isWanted) this.paintSoon();
     }
   }
