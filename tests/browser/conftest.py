@@ -274,9 +274,9 @@ def answering() -> Answering:
         """Yield the notebook while its cell runs; `delay_seconds` lie between two pieces of `size` characters."""
         stream = driver.PacedStream(driver.build_stream(text, thinking=thinking, size=size), delay_seconds)
         with Sandbox(SandboxOptions(replay=stream)) as host:
-            notebook = frontend.open(
-                [f"%load_ext kimi_magics\n%env MOONSHOT_BASE_URL={host.base_url}", "%%kimi\nGo on."]
-            )
+            begin = f"%load_ext kimi_magics\n%env MOONSHOT_BASE_URL={host.base_url}"
+            notebook = frontend.open([begin, "%%kimi\nGo on."])
+            notebook.hurry = stream.hurry
             notebook.run(0)
             notebook.wait_until_done(0)
             notebook.run(1)

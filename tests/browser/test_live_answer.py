@@ -293,7 +293,7 @@ def test_lost_message_is_made_up_for(lab: Frontend, answering: Answering, wait_f
         wait_for(lambda: notebook.page.evaluate("lost.length") > 0, what="a message was lost")
         before = count_rivers(notebook)
         wait_for(lambda: count_rivers(notebook) > before + 5, what="the answer goes on")
-        titles = live(notebook).locator("h2").all_text_contents()
+        titles = live(notebook).locator("h2").all_inner_texts()
         assert titles == [f"River {number}" for number in range(len(titles))]
 
 
