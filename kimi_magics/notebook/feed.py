@@ -1,7 +1,9 @@
 """What a page is told of a growing reply: small numbered messages, sent from a thread of their own.
 
-The promise: the first piece goes at once; no text is held longer than 100 ms, also when the model pauses; never more
-than 20 messages a second; a page that missed one, or came later, gets the whole and goes on from there.
+The promise: the first piece goes at once; at the speed of a model no text is held longer than 100 ms, also when it
+pauses; never more than 20 messages a second; a page that missed one, or came later, gets the whole and goes on from
+there. A flood, or a table of many kilobytes, is sent as fast as a small part of a core allows, so that the call itself
+is not held up.
 
 A message is a dict: `number`; `patches`, each `[part, block, keep, add]` with a fifth item, true, where a block goes on
 with the code of the block before it (`core.live_markdown`); or in their place `all`, the whole state; and `progress`,
