@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .driver import Frontend, JupyterServer, NotebookPage
 
     BuildStream = Callable[..., tuple[bytes, ...]]
+    Answer = Callable[..., NotebookPage]
     Answering = Callable[..., AbstractContextManager[NotebookPage]]
     OpenFrontend = Callable[[str], AbstractContextManager[Frontend]]
     WaitFor = Callable[..., None]
@@ -191,8 +192,9 @@ def _wait_until_served(jupyter: JupyterServer, process: subprocess.Popen[bytes],
 @pytest.fixture(scope="module")
 def browser(chromium_path: str) -> Iterator[Browser]:
     """A headless Chromium; its event loop stays on the main thread until the module is done."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=driver.WAIT_SECONDS * 1000)
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium_path, args=_CHROMIUM_FLAGS) as chromium,
@@ -263,26 +265,91 @@ def build_stream() -> BuildStream:
     return driver.build_stream
 
 
+@contextlib.contextmanager
+def _open_answerer(frontend: Frontend) -> Iterator[Answer]:
+    """Open a notebook whose cell 1 is answered with texts of one's own, one after the other."""
+    stream = driver.PacedStream()
+    with Sandbox(SandboxOptions(replay=stream)) as host:
+        begin = f"%load_ext kimi_magics\n%env MOONSHOT_BASE_URL={host.base_url}"
+        notebook = frontend.open([begin, "%%kimi\nGo on."])
+        notebook.stream = stream
+        notebook.run(0)
+        notebook.wait_until_done(0)
+
+        def answer(
+            text: str, *, thinking: str = "", delay_seconds: float = 0.02, size: int = 7, is_held: bool = False
+        ) -> NotebookPage:
+            """Return the notebook while its cell runs; `delay_seconds` lie between two pieces of `size` characters.
+
+            With `is_held` the answer begins, after the reasoning, when the test calls `notebook.stream.go_on()`.
+            """
+            events = driver.build_stream(text, thinking=thinking, size=size)
+            stream.set(events, delay_seconds, held_at=-(-len(thinking) // size) if is_held else None)
+            notebook.run(1)
+            notebook.wait_until_running(1)
+            return notebook
+
+        yield answer
+
+
+@pytest.fixture(scope="module")
+def find_answerer(open_frontend: OpenFrontend) -> Iterator[Callable[[str], Answer]]:
+    """Return the answerer of a front end by name; its notebook stays open until the module is done."""
+    with contextlib.ExitStack() as opened:
+
+        @functools.cache
+        def find(name: str) -> Answer:
+            return opened.enter_context(_open_answerer(opened.enter_context(open_frontend(name))))
+
+        yield find
+
+
+@contextlib.contextmanager
+def _finish(answer: Answer) -> Iterator[Answer]:
+    """Let what was asked during one test end with it."""
+    asked: list[NotebookPage] = []
+
+    def note(*args: Any, **options: Any) -> NotebookPage:
+        asked.append(answer(*args, **options))
+        return asked[-1]
+
+    yield note
+    for notebook in asked:
+        notebook.stream.hurry()
+        notebook.wait_until_done(1)
+
+
+@pytest.fixture(params=["lab", "notebook7"])
+def answer(request: pytest.FixtureRequest, find_answerer: Callable[[str], Answer]) -> Iterator[Answer]:
+    """Run cell 1 of a notebook and have it answered with a text of one's own: `notebook = answer(text)`.
+
+    The notebook is one for all such tests of a front end: opening it takes longer than most of them.
+    """
+    with _finish(find_answerer(request.param)) as answer:
+        yield answer
+
+
+@pytest.fixture
+def answer_in_lab(find_answerer: Callable[[str], Answer]) -> Iterator[Answer]:
+    """The same in JupyterLab alone."""
+    with _finish(find_answerer("lab")) as answer:
+        yield answer
+
+
 @pytest.fixture(scope="session")
 def answering() -> Answering:
-    """Let cell 1 of a new notebook be answered with a text of one's own: `with answering(lab, text) as notebook`."""
+    """The same in a notebook of its own, for tests that load its page again or alter it: `answering(lab, text)`."""
 
     @contextlib.contextmanager
-    def answer(
-        frontend: Frontend, text: str, *, thinking: str = "", delay_seconds: float = 0.02, size: int = 7
-    ) -> Iterator[NotebookPage]:
-        """Yield the notebook while its cell runs; `delay_seconds` lie between two pieces of `size` characters."""
-        stream = driver.PacedStream(driver.build_stream(text, thinking=thinking, size=size), delay_seconds)
-        with Sandbox(SandboxOptions(replay=stream)) as host:
-            begin = f"%load_ext kimi_magics\n%env MOONSHOT_BASE_URL={host.base_url}"
-            notebook = frontend.open([begin, "%%kimi\nGo on."])
-            notebook.hurry = stream.hurry
-            notebook.run(0)
-            notebook.wait_until_done(0)
-            notebook.run(1)
-            yield notebook
+    def answer_alone(frontend: Frontend, text: str, **options: Any) -> Iterator[NotebookPage]:
+        with _open_answerer(frontend) as answer:
+            notebook = answer(text, **options)
+            try:
+                yield notebook
+            finally:
+                notebook.stream.hurry()
 
-    return answer
+    return answer_alone
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -47,23 +48,37 @@ def build_stream(text: str, *, thinking: str = "", size: int = 7) -> tuple[bytes
 
 
 class PacedStream:
-    """The events of a stream, `delay_seconds` between them, which can be shortened while it is sent.
+    """What a sandbox sends as its answer, piece by piece, so that a test can hold it, let it go on and have it end.
 
     It sleeps in the loop of its sandbox, which has nobody else to serve.
     """
 
-    def __init__(self, events: tuple[bytes, ...], delay_seconds: float) -> None:
-        self._events = events
-        self.delay_seconds = delay_seconds
+    def __init__(self) -> None:
+        self._events: tuple[bytes, ...] = ()
+        self._held_at: int | None = None
+        self._goes_on = threading.Event()
+        self._delay_seconds = 0.0
+
+    def set(self, events: tuple[bytes, ...], delay_seconds: float, *, held_at: int | None = None) -> None:
+        """Send these events from the next request on, the one at `held_at` not before `go_on`."""
+        self._events, self._delay_seconds, self._held_at = events, delay_seconds, held_at
+        self._goes_on.clear()
 
     def __iter__(self) -> Iterator[bytes]:
-        for event in self._events:
-            time.sleep(self.delay_seconds)
+        for position, event in enumerate(self._events):
+            if position == self._held_at:
+                self._goes_on.wait(WAIT_SECONDS)
+            time.sleep(self._delay_seconds)
             yield event
+
+    def go_on(self) -> None:
+        """Send what was held."""
+        self._goes_on.set()
 
     def hurry(self) -> None:
         """Send what is left at once."""
-        self.delay_seconds = 0.0
+        self._delay_seconds = 0.0
+        self._goes_on.set()
 
 
 class JupyterServer:
@@ -118,8 +133,8 @@ class NotebookPage:
         self.page = page
         self.path = path
         self._frontend = frontend
-        #: Lets the answer that comes end soon, where a test has it come slowly.
-        self.hurry: Callable[[], None] = lambda: None
+        #: The answer that comes, where a test has it come slowly.
+        self.stream = PacedStream()
         self._offers = page.locator(".jp-Completer .jp-Completer-match:visible")
 
     def wait_until_ready(self) -> None:
@@ -162,8 +177,12 @@ class NotebookPage:
         """Return what stands beside the cell: `[ ]:` never run, `[*]:` running or waiting, `[3]:` done."""
         return self.cell(index).locator(".jp-InputPrompt").inner_text().strip()
 
+    def wait_until_running(self, index: int) -> None:
+        """Wait until the cell is marked as running; only then is the number of a run before gone."""
+        wait_for(lambda: self.prompt(index) == "[*]:", what=f"cell {index} runs")
+
     def wait_until_done(self, index: int) -> None:
-        """Wait until the cell has run, well or with an error."""
+        """Wait until the cell has run, well or with an error; what it displayed may be drawn a little later."""
         wait_for(lambda: re.fullmatch(r"\[\d+\]:", self.prompt(index)) is not None, what=f"cell {index} is done")
 
     def wait_until_idle(self) -> None:
