@@ -72,6 +72,7 @@ class WidgetView:
         self._prompt = prompt
         self._cell = cell
         self._handle: DisplayHandle | None = None
+        self._widget: ReplyWidget | None = None
         # Where it is known: what the prompt probably has, and what a token costs.
         self._known: tuple[int, Price | None] | None = None
         self._first_at: float | None = None
@@ -82,11 +83,11 @@ class WidgetView:
         """Show the widget, empty as yet."""
         with hold_interrupts():  # or it would be left behind half made
             self._feed = ReplyFeed(self._send, describe=self._describe, cell=self._cell)
-            self._widget = ReplyWidget(take_snapshot=self._feed.snapshot, can_stop=self._can_stop())
-            tame(self._widget.comm, self._take, parents=CellParents(self._shell))
-            model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+            self._widget = widget = ReplyWidget(take_snapshot=self._feed.snapshot, can_stop=self._can_stop())
+            tame(widget.comm, self._take, parents=CellParents(self._shell))
+            model = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
             bundle = {_WIDGET_VIEW: model, "text/plain": _LEFT_OVER}
-            self._handle = display_bundle(bundle, display_id=self._widget.uid)
+            self._handle = display_bundle(bundle, display_id=widget.uid)
             self._is_running = True
             self._feed.open()
         # The price list is slow to load and must not hold the first piece.
@@ -114,7 +115,10 @@ class WidgetView:
             footer = footer_bundle(reply, error, has_footer=self.has_footer)
             if footer:
                 display_bundle(footer)
-            self._widget.close()
+            # Python keeps the frames of the last error, and they this view, which must not keep the widget.
+            widget, self._widget = self._widget, None
+            if widget is not None:
+                widget.close()
 
     def _can_stop(self) -> bool:
         """Tell whether a Stop button can reach the cell; VS Code runs no subshells."""
@@ -122,7 +126,8 @@ class WidgetView:
         return is_main and has_subshells(self._shell) and not self._cell.startswith("vscode")
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._widget.send(message)
+        if (widget := self._widget) is not None:
+            widget.send(message)
 
     def _take(self, data: Mapping[str, Any]) -> None:
         """Take a message of a page; runs on a subshell while the cell runs."""
@@ -133,8 +138,8 @@ class WidgetView:
                     interrupt_main_thread()
         elif wish == "all":
             self._feed.send_whole()
-        elif wish == "request_state":
-            self._widget.send_state()
+        elif wish == "request_state" and (widget := self._widget) is not None:
+            widget.send_state()
 
     def _learn(self, reply: Reply) -> None:
         self._known = count_prompt(self._prompt), reply.price
