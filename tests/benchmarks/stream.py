@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
+from served import run_server
 
 from kimi_magics.client.http import KimiClient
 from kimi_magics.core.events import TextDelta
@@ -62,17 +62,9 @@ def serve(chunks: int) -> None:
 
 @contextmanager
 def server(chunks: int) -> Iterator[str]:
-    """Serve the stream from another process, so that both sides have a core of their own; yields its address."""
-    command = [sys.executable, __file__, "--serve", str(chunks)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    """Serve the stream from another process; yields its address."""
+    with run_server(__file__, str(chunks)) as process:
+        yield process.stdout.readline().strip()
 
 
 @dataclass

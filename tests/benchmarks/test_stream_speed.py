@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
+import stream
 
 ATTEMPTS = 3
 
 
-@pytest.fixture(scope="module")
-def stream() -> ModuleType:
-    """The benchmark, loaded under a name by which its server process finds it again."""
-    path = Path(__file__).with_name("stream.py")
-    spec = importlib.util.spec_from_file_location("kimi_stream_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_stream_becomes_a_reply_in_no_more_time_than_a_loop_by_hand_needs(stream: ModuleType) -> None:
+def test_a_stream_becomes_a_reply_in_no_more_time_than_a_loop_by_hand_needs() -> None:
     ratios = []
     for _ in range(ATTEMPTS):
         hand, client, _ = stream.compare(5_000, rounds=5)
@@ -33,7 +18,7 @@ def test_a_stream_becomes_a_reply_in_no_more_time_than_a_loop_by_hand_needs(stre
     pytest.fail(f"CPU of the client over that of the loop: {ratios}")
 
 
-def test_ten_times_the_chunks_take_at_most_eleven_times_as_long(stream: ModuleType) -> None:
+def test_ten_times_the_chunks_take_at_most_eleven_times_as_long() -> None:
     ratios = []
     for _ in range(ATTEMPTS):
         _, short, _ = stream.compare(2_000, rounds=5)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import views
 
 ATTEMPTS = 3
 #: A model sends a token in a chunk; one of English prose or code has about so many characters.
@@ -18,18 +15,7 @@ TOKEN_CHARACTERS = 5
 
 
 @pytest.fixture(scope="module")
-def views() -> ModuleType:
-    """The benchmark, loaded under a name by which its server process finds it again."""
-    path = Path(__file__).with_name("views.py")
-    spec = importlib.util.spec_from_file_location("kimi_views_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def kernel(views: ModuleType) -> Iterator[Any]:
+def kernel() -> Iterator[Any]:
     """A kernel that has answered before."""
     with views.kernel() as running:
         views.compare(running, views.Shape(200), ways=("plain", "once", "kimi"), rounds=1)
@@ -37,7 +23,7 @@ def kernel(views: ModuleType) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def ask(views: ModuleType, kernel: Any) -> Callable[..., Any]:
+def ask(kernel: Any) -> Callable[..., Any]:
     """Let `%%kimi` show one answer of that many chunks live; each only once."""
 
     @cache
@@ -48,7 +34,7 @@ def ask(views: ModuleType, kernel: Any) -> Callable[..., Any]:
     return ask_once
 
 
-def test_a_cell_takes_little_longer_than_a_loop_that_shows_nothing(views: ModuleType, kernel: Any) -> None:
+def test_a_cell_takes_little_longer_than_a_loop_that_shows_nothing(kernel: Any) -> None:
     rounds: dict[str, list[Any]] = {"plain": [], "kimi": []}
     ratios = []
     for _ in range(ATTEMPTS):
@@ -64,7 +50,7 @@ def test_a_cell_takes_little_longer_than_a_loop_that_shows_nothing(views: Module
     pytest.fail(f"wall and CPU of the cell over those of the loop: {ratios}")
 
 
-def test_what_is_sent_is_at_most_eight_times_the_text(views: ModuleType, ask: Callable[..., Any]) -> None:
+def test_what_is_sent_is_at_most_eight_times_the_text(ask: Callable[..., Any]) -> None:
     answer = ask(10_000, 2_000)
     text = views.write_markdown(answer.characters).encode()
 
@@ -76,14 +62,14 @@ def test_ten_times_the_chunks_are_at_most_eleven_times_the_bytes(ask: Callable[.
     assert ask(10_000, 2_000).size <= 11 * ask(1_000, 2_000).size
 
 
-def test_there_are_never_more_than_twenty_messages_a_second(views: ModuleType, ask: Callable[..., Any]) -> None:
+def test_there_are_never_more_than_twenty_messages_a_second(ask: Callable[..., Any]) -> None:
     answer = ask(1_000, 200)
 
     assert answer.kinds["comm_msg"] >= 25, "too few to tell"
     assert views.count_in_busiest_second(answer.sent) <= 20
 
 
-def test_all_text_is_shown_soon_after_the_model_pauses(views: ModuleType, kernel: Any) -> None:
+def test_all_text_is_shown_soon_after_the_model_pauses(kernel: Any) -> None:
     shape = views.Shape(60, 0.004, pauses=(7, 15, 40), pause_seconds=1.0)
     attempts = []
     for _ in range(ATTEMPTS):

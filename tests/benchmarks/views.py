@@ -14,7 +14,6 @@ The least wall and CPU time of several rounds count, since noise only ever adds 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import random
@@ -34,6 +33,7 @@ from typing import Any, NamedTuple
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
+from served import run_server
 
 from kimi_magics.sandbox import Sandbox, SandboxOptions
 
@@ -167,16 +167,8 @@ class Served:
 @contextmanager
 def server(shape: Shape) -> Iterator[Served]:
     """Serve the stream from a process of its own."""
-    command = [sys.executable, __file__, "--serve", json.dumps(asdict(shape))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Served(process.stdout.readline().strip(), process)
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with run_server(__file__, json.dumps(asdict(shape))) as process:
+        yield Served(process.stdout.readline().strip(), process)
 
 
 # ---------------------------------------------------------------- the kernel
@@ -392,15 +384,6 @@ def _align(cells: Sequence[str]) -> str:
     return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
-def load_neighbour(name: str) -> Any:
-    """Import the module of this name beside this one."""
-    spec = importlib.util.spec_from_file_location(f"kimi_benchmark_{name}", Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -413,7 +396,9 @@ def main() -> None:
     if chosen.serve:
         serve(Shape(**json.loads(chosen.serve)))
     elif chosen.browser:
-        load_neighbour("views_in_browser").main(sys.modules[__name__], is_quick=chosen.quick)
+        from views_in_browser import main as measure_in_browser
+
+        measure_in_browser(sys.modules[__name__], is_quick=chosen.quick)
     elif chosen.paced:
         print_table([Shape(1_000 if chosen.quick else 5_000, 0.005)], rounds=1)
     else:

@@ -7,7 +7,6 @@ the wall is longer than `sent in`, which the model needs, is delay. Jupyter Serv
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import sys
@@ -88,7 +87,9 @@ def _open_lab() -> Iterator[tuple[Any, Traffic]]:
     """Start JupyterLab and Chromium as the browser tests do; the kernels find no host."""
     from playwright.sync_api import sync_playwright
 
-    tests = _load_browser_tests()
+    sys.path.append(str(Path(__file__).parents[1] / "browser"))
+    import conftest as tests
+
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         tests._run_server("jupyterlab", Path(folder), "http://127.0.0.1:9/v1") as jupyter,
@@ -103,15 +104,6 @@ def _open_lab() -> Iterator[tuple[Any, Traffic]]:
             yield lab, traffic
         finally:
             lab.close()
-
-
-def _load_browser_tests() -> ModuleType:
-    path = Path(__file__).parents[1] / "browser" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("kimi_browser_tests", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _measure_cell(lab: Any, traffic: Traffic, way: str, warm_url: str, base_url: str) -> tuple[Seen, Seen | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import os
 import shutil
 import socket
@@ -19,14 +18,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import driver
 import pytest
 
 from kimi_magics.sandbox import Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
+    from driver import Frontend, JupyterServer, NotebookPage
     from playwright.sync_api import Browser
-
-    from .driver import Frontend, JupyterServer, NotebookPage
 
     BuildStream = Callable[..., tuple[bytes, ...]]
     Answer = Callable[..., NotebookPage]
@@ -35,15 +34,6 @@ if TYPE_CHECKING:
     WaitFor = Callable[..., None]
 
 
-def _load_driver() -> Any:
-    """Import the module beside this one, which the import mode of these tests keeps off `sys.path`."""
-    spec = importlib.util.spec_from_file_location("kimi_browser_driver", Path(__file__).with_name("driver.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-driver = _load_driver()
 _TOKENS_PER_SECOND = 150
 _STOP_SECONDS = 15
 _MODULES = {"lab": "jupyterlab", "notebook7": "notebook"}

@@ -11,10 +11,11 @@ import pytest
 from kimi_magics.sandbox import Fault
 
 if TYPE_CHECKING:
+    from driver import NotebookPage
+
     from kimi_magics.sandbox import Sandbox
 
     from .conftest import OpenFrontend, WaitFor
-    from .driver import NotebookPage
 
 LOAD = "%load_ext kimi_magics"
 BEGINNING = "Sandbox answer: no model was called"

@@ -8,36 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nbformat
 import pytest
+from attacks import ATTACKS
 from nbconvert import HTMLExporter
 
 from kimi_magics.sandbox import Fault, Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
+    from driver import NotebookPage
     from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request
 
     from .conftest import BuildStream, OpenFrontend, WaitFor
-    from .driver import NotebookPage
 
 
-def _load_attacks() -> dict[int, str]:
-    """Import the list of attacks, which the import mode of these tests keeps off `sys.path`."""
-    path = Path(__file__).parents[1] / "attacks.py"
-    spec = importlib.util.spec_from_file_location("kimi_attacks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ATTACKS
-
-
-ATTACKS = _load_attacks()
 #: A text displayed without us has the number of its attack plus this.
 WITHOUT_US = 1000
 #: What does nothing without us, either, since Jupyter or the browser stops it; all others must do something.

@@ -11,10 +11,10 @@ from playwright.sync_api import expect
 from kimi_magics.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
+    from driver import Frontend, NotebookPage
     from playwright.sync_api import Locator
 
     from .conftest import Answer, Answering, OpenFrontend, WaitFor
-    from .driver import Frontend, NotebookPage
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 THOUGHTS = "The reader asks for a list of rivers. " * 12

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from driver import NotebookPage
+
     from kimi_magics.sandbox import Sandbox
 
     from .conftest import OpenFrontend
-    from .driver import NotebookPage
 
 CELLS = [
     "%load_ext kimi_magics",

@@ -14,8 +14,9 @@ import pytest
 from kimi_magics.sandbox import Fault, Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
+    from driver import NotebookPage
+
     from .conftest import BuildStream, OpenFrontend, WaitFor
-    from .driver import NotebookPage
 
 #: Each way to make a browser load something or run something; HOST is put in later.
 ATTACK = """\

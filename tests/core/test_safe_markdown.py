@@ -1,13 +1,12 @@
 """Model text does nothing in the renderers it is shown in, and honest text looks as written."""
 
-import importlib.util
 import re
 import time
 from html import unescape
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
+from attacks import ATTACKS as ATTACKS_IN_BROWSER
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -216,17 +215,9 @@ OTHER_ATTACKS = {
 }
 
 
-def _load_attacks() -> dict[int, str]:
-    """Import the attacks on a browser, which the import mode of these tests keeps off `sys.path`."""
-    spec = importlib.util.spec_from_file_location("kimi_attacks", Path(__file__).parents[1] / "attacks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ATTACKS
-
-
 BROWSER_ATTACKS = {
     number: attack.replace("HOST", "http://evil.example").replace("NUMBER", "1")
-    for number, attack in _load_attacks().items()
+    for number, attack in ATTACKS_IN_BROWSER.items()
 }
 FORBIDDEN_MACROS = [
     "$\\href{javascript:alert(1)}{x}$",

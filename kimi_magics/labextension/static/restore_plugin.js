@@ -100,15 +100,15 @@ class Restorer {
 
   /** Do with a message of the running cell what the front end would have done. */
   show(stream, type, content) {
-    if (!stream.outputs) return;
-    if (type === "update_display_data" && content.transient?.display_id === stream.id)
+    if (type === "status" && content.execution_state === "idle") {
+      stream.close();
+      this.streams.delete(stream.id);
+    } else if (!stream.outputs) return;
+    else if (type === "update_display_data" && content.transient?.display_id === stream.id)
       stream.put(stream.findOutput(), content.data, content.metadata);
     else if (["display_data", "stream", "error"].includes(type)) {
       const { transient: _, ...output } = content;
       stream.outputs.add({ output_type: type, ...output });
-    } else if (type === "status" && content.execution_state === "idle") {
-      stream.close();
-      this.streams.delete(stream.id);
     }
   }
 }
