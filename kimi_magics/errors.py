@@ -10,6 +10,7 @@
     │   │   └── ContextError         … because it is longer than the model's context
     │   ├── ImageError               an image cannot be used
     │   ├── ConfigError              a setting is wrong
+    │   ├── BudgetError              the budget forbids it
     │   └── MissingKeyError          there is no API key
     └── CallError                    something was sent; carries the partial reply and the request id
         ├── InterruptedReplyError    the user stopped it
@@ -109,6 +110,10 @@ class ImageError(RefusedError):
 
 class ConfigError(RefusedError):
     """A setting is unknown or has a value that cannot be used."""
+
+
+class BudgetError(RefusedError):
+    """The call does not fit the budget, or nobody can tell whether it does."""
 
 
 class MissingKeyError(RefusedError):

@@ -1,65 +1,26 @@
-"""How many tokens a prompt has, counted here: a first approximation for when the endpoint cannot be asked.
+"""How many tokens a prompt has, counted here for when the endpoint cannot be asked; it learns from when it can.
 
-Source of the classes and the overhead: kimi_api.md section 6 (K2 vocabulary and chat template, checked 2026-11-22).
+Text is `tokens.count_text`. Source of the overhead and of images: kimi_api.md section 6 (K2's chat template and open
+weights, checked 2026-11-22).
 """
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from decimal import Decimal
 
 from kimi_magics.core.media import Image
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.tokens import DEFAULT_WEIGHTS, Weights, count_text, learn
 from kimi_magics.core.usage import Price, Usage
 from kimi_magics.errors import ContextError
 
-_PIECES = re.compile(
-    r"(?P<han>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)"
-    r"|(?P<kana>[\u3040-\u30ff\uac00-\ud7af]+)"
-    r"|(?P<latin>[A-Z]?[a-z]+(?:'[a-z]{1,2})?|[A-Z]+(?![a-z]))"
-    r"|(?P<digits>\d{1,3})"
-    r"|(?P<newline>\s*\n\s*)"
-    r"|(?P<space>[^\S\n]{2,})"
-    r"|(?P<word>[^\W\d_]+)"
-    r"|(?P<symbol>[!-/:-@\[-`{-~]+)"
-    r"|(?P<wide>[\U00010000-\U0010ffff])"
-    r"|(?P<other>[^\s])"
-)
+__all__ = ["Estimate", "check_context", "count_parts", "count_prompt", "count_text", "image_tokens", "learn_prompt"]
 
 MESSAGE_TOKENS = 4
 REPLY_HEADER_TOKENS = 3
-
-
-def _weigh_piece(kind: str, length: int) -> float:
-    """Return the tokens of one pre-token, fitted by hand to the measured pairs of kimi_api.md section 6."""
-    match kind:
-        case "han":
-            return max(1.0, 0.62 * length)
-        case "kana":
-            return max(1.0, 0.72 * length)
-        case "latin":
-            return 1.0 if length <= 8 else 1.0 + (length - 8) / 5
-        case "word":
-            return max(1.0, length / 3.2)
-        case "symbol":
-            return 1.0 if length <= 2 else length / 2
-        case "wide":
-            return 2.0
-        case _:
-            return 1.0
-
-
-def count_text(text: str) -> int:
-    """Return about how many tokens `text` has: at least 1 for text that is not empty."""
-    if not text:
-        return 0
-    total = sum(
-        _weigh_piece(match.lastgroup or "other", match.end() - match.start()) for match in _PIECES.finditer(text)
-    )
-    return max(1, math.ceil(total))
 
 
 def image_tokens(width: int, height: int, *, patch_limit: int = 16_384) -> int:
@@ -73,15 +34,38 @@ def _count_image(image: Image, model: Model) -> int:
     return image_tokens(image.width, image.height, patch_limit=model.image_patch_limit)
 
 
-def count_prompt(prompt: Prompt) -> int:
-    """Return about how many tokens the request has, the template's overhead included."""
-    total = REPLY_HEADER_TOKENS
-    for message in prompt.messages:
-        total += MESSAGE_TOKENS + count_text(message.text)
-        total += sum(_count_image(image, prompt.model) for image in message.images)
+def _count_template(prompt: Prompt) -> int:
+    total = REPLY_HEADER_TOKENS + MESSAGE_TOKENS * len(prompt.messages)
     if prompt.model.thinking == "switch":
         total += 3 if prompt.thinking == "off" else 1
     return total
+
+
+def count_prompt(prompt: Prompt, weights: Weights = DEFAULT_WEIGHTS) -> int:
+    """Return about how many tokens the request has, the template's overhead included."""
+    return sum(count_parts(prompt, weights).values())
+
+
+def count_parts(prompt: Prompt, weights: Weights = DEFAULT_WEIGHTS) -> dict[str, int]:
+    """Return the tokens by what they are: draft (the last user message), system, history, images and template."""
+    parts = {"draft": 0, "system": 0, "history": 0, "images": 0, "template": _count_template(prompt)}
+    users = [at for at, message in enumerate(prompt.messages) if message.role == "user"]
+    draft = users[-1] if users else None
+    for at, message in enumerate(prompt.messages):
+        part = "draft" if at == draft else "system" if message.role == "system" else "history"
+        parts[part] += count_text(message.text, weights)
+        parts["images"] += sum(_count_image(image, prompt.model) for image in message.images)
+    return parts
+
+
+def learn_prompt(weights: Weights, prompt: Prompt, tokens: int) -> Weights:
+    """Return weights that know what the host counted or billed for `prompt`; the same weights when that is nonsense.
+
+    A prompt with images teaches nothing either: what the host takes for an image is not known to the token.
+    """
+    if any(message.images for message in prompt.messages):
+        return weights
+    return learn(weights, [message.text for message in prompt.messages], tokens - _count_template(prompt))
 
 
 @dataclass(frozen=True, slots=True)

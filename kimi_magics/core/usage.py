@@ -86,6 +86,11 @@ def format_money(amount: Decimal, currency: str) -> str:
     return f"{symbol}{amount:.{places}f}"
 
 
+def format_amount(amount: Decimal, currency: str) -> str:
+    """Write an amount as its user wrote it, digit by digit: `$0.50`."""
+    return f"{_SYMBOLS.get(currency, f'{currency} ')}{amount:f}"
+
+
 def format_tokens(count: int) -> str:
     """Write a number of tokens for a reader, as in `412`, `1.2K`, `1.05M`."""
     if count < 1000:

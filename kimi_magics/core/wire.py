@@ -63,6 +63,12 @@ def prompt_hash(prompt: Prompt) -> str:
     return hashlib.sha256(encode(request_body(prompt))).hexdigest()[:16]
 
 
+def content_hash(prompt: Prompt) -> str:
+    """Return a name for what the tokens of `prompt` depend on: model, roles, texts; images are not looked at."""
+    content = [prompt.model.name, [(message.role, message.text) for message in prompt.messages]]
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
+
+
 def encode(body: dict[str, Any]) -> bytes:
     """Return `body` as JSON."""
     return msgspec.json.encode(body)

@@ -8,7 +8,7 @@ way; each cure is guarded, so that a version without the habit is left as it is 
 2. `handle_msg` of the package `comm` triggers `pre_execute` and `post_execute` around each message. On a subshell that
    closes the figures which another cell is drawing (https://github.com/ipython/ipykernel/issues/1564).
 3. Each message becomes the parent of what threads print from then on, and front ends drop it. `CellParents` puts the
-   cell back in that place.
+   cell back in that place; where messages are many, `leave_parents` does not let them come there at all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -26,10 +26,14 @@ class CellParents:
     """Remembers to which cell the output of threads belongs; made while that cell runs."""
 
     def __init__(self, shell: Any) -> None:
+        self._values = self._read(shell)
+
+    @staticmethod
+    def _read(shell: Any) -> list[tuple[Any, str, Any]]:
         kernel = getattr(shell, "kernel", None)
         outlets = (shell, shell.displayhook, shell.display_pub, sys.stdout, sys.stderr)
         places = [(outlet, "_parent_header_global") for outlet in outlets] + [(kernel, "_shell_context")]
-        self._values = [(place, name, getattr(place, name)) for place, name in places if hasattr(place, name)]
+        return [(place, name, getattr(place, name)) for place, name in places if hasattr(place, name)]
 
     def restore(self) -> None:
         """Let the output of threads belong to that cell again."""
@@ -37,18 +41,76 @@ class CellParents:
             setattr(place, name, value)
 
 
+class LatestParents(CellParents):
+    """The parents of the cell that ran last, for a widget that outlives its cell."""
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self._shell = shell
+
+    def open(self) -> None:
+        """Begin to watch the cells."""
+        self._shell.events.register("pre_run_cell", self._renew)
+
+    def close(self) -> None:
+        """Watch no more."""
+        with suppress(ValueError):
+            self._shell.events.unregister("pre_run_cell", self._renew)
+
+    def _renew(self, _info: object = None) -> None:
+        self._values = self._read(self._shell)
+
+
 def tame(comm: Any, handle: Callable[[Mapping[str, Any]], None], *, parents: CellParents) -> None:
     """Let `handle` take the data of each message of `comm`, on the subshell that the front end chose."""
+    _take_over(comm, lambda message: handle(message["content"]["data"]), parents=parents)
 
+
+def tame_widget(widget: Any, *, parents: CellParents) -> None:
+    """Let a widget take its messages as it does, on the subshell that the front end chose."""
+    # The whole message: a widget looks for buffers beside the data.
+    _take_over(widget.comm, widget._handle_msg, parents=parents)
+
+
+def _take_over(comm: Any, handle: Callable[[Mapping[str, Any]], None], *, parents: CellParents) -> None:
     def handle_message(message: Mapping[str, Any]) -> None:
         try:
-            handle(message["content"]["data"])
+            handle(message)
         finally:
             parents.restore()
 
     comm.handle_msg = handle_message
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda _data, default: default
+
+
+def leave_parents(kernel: Any, is_ours: Callable[[Mapping[str, Any]], bool]) -> Callable[[], None]:
+    """Let the messages that are ours not become the parent of what threads print; return what takes that back.
+
+    Between the moment at which ipykernel makes a message the parent and the handler that could undo it, a thread of
+    the user may print.
+    """
+    parent: Any = getattr(kernel, "_shell_parent", None)
+    ident: Any = getattr(kernel, "_shell_parent_ident", None)
+    if not hasattr(parent, "set") or not hasattr(ident, "set"):
+        return lambda: None  # another version: `CellParents` has to do
+    set_parent = kernel.set_parent
+
+    def set_parent_of_others(idents: Any, message: Mapping[str, Any], channel: str = "shell") -> None:
+        if channel == "shell" and is_ours(message):
+            # For this message's own thread, which answers it.
+            ident.set(idents)
+            parent.set(message)
+        else:
+            set_parent(idents, message, channel)
+
+    kernel.set_parent = set_parent_of_others
+
+    def undo() -> None:
+        if kernel.__dict__.get("set_parent") is set_parent_of_others:
+            del kernel.set_parent
+
+    return undo
 
 
 def has_subshells(shell: Any) -> bool:

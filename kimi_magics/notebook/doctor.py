@@ -156,18 +156,32 @@ def _live() -> Iterator[Finding]:
     """Tell how an answer is shown while it comes, and how prompts are counted while they are written."""
     folder = _find_labextension()
     if folder is None:
+        remedy = "install kimi-magics in the environment of the Jupyter server, too"
         yield Finding(
-            "note",
-            "the JupyterLab extension is not installed here: a growing answer is shown as plain text",
-            "install kimi-magics in the environment of the Jupyter server, too",
+            "note", "the JupyterLab extension is not installed here: a growing answer is shown as plain text", remedy
         )
-    else:
-        has_subshells = int((_version("ipykernel") or "0").split(".")[0]) >= 7
-        stop = "a Stop button" if has_subshells else "no Stop button (ipykernel 7 has it); interrupt the kernel"
-        yield Finding("good", f"answers grow in JupyterLab's own rendering, with {stop} ({folder})")
-    yield Finding(
-        "note", "gauge: off, it is not part of this version", "%kimi_estimate counts a prompt before it is sent"
-    )
+        yield Finding("note", "gauge: no; without that extension, %kimi_draft counts a prompt while it is written")
+        return
+    has_subshells = int((_version("ipykernel") or "0").split(".")[0]) >= 7
+    stop = "a Stop button" if has_subshells else "no Stop button (ipykernel 7 has it); interrupt the kernel"
+    yield Finding("good", f"answers grow in JupyterLab's own rendering, with {stop} ({folder})")
+    yield _gauge(is_live_while_busy=has_subshells)
+
+
+def _gauge(*, is_live_while_busy: bool) -> Finding:
+    """Tell where a draft goes to be counted."""
+    try:
+        mode = Config().get("gauge")
+    except ConfigError:
+        mode = "live"  # what is wrong with the settings is a finding of its own
+    where = {
+        "live": "live: a draft goes to the host for counting once it is edited or has the cursor",
+        "local": "local: a draft stays here, the count is an estimate",
+        "off": "off",
+    }[mode]
+    while_busy = "" if is_live_while_busy or mode != "live" else "; while a cell runs it counts here (ipykernel 7 asks)"
+    remedy = "" if mode == "live" else "%kimi_config --save gauge=live"
+    return Finding("good" if mode == "live" else "note", f"gauge: {where}{while_busy}", remedy)
 
 
 def _find_labextension() -> Path | None:

@@ -7,31 +7,36 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kimi_magics.core.media import Image
 from kimi_magics.core.prompt import resolve
 from kimi_magics.errors import ImageError
+
+if TYPE_CHECKING:
+    from kimi_magics.notebook.cell_runs import CellRuns
 
 # What the models use at most; more costs time and no quality (kimi_api.md section 3). A page scan keeps 2,000 pixels of
 # width, so that its text stays readable.
 _MOST_WIDTH, _MOST_HEIGHT, _READABLE_WIDTH = 4096, 2160, 2000
 # A picture of more pixels is taken for a decompression bomb, as Pillow does by default.
 _MOST_PIXELS = 180_000_000
+_MOST_PREPARED = 16
 _SENT_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
 def find_image(name: str, variables: Mapping[str, Any]) -> Image:
     """Return the picture that `name` stands for: a variable, `Out[n]`, `_`, or a path. Raises ImageError."""
+    return prepare_image(find_source(name, variables), label=_short(name))
+
+
+def find_source(name: str, variables: Mapping[str, Any]) -> Any:
+    """Return the value or path that `name` stands for, as it is. Raises ImageError and VariableError."""
     if re.match(r"https?://", name, re.IGNORECASE):
         raise ImageError(
             f"{_short(name)} is an address, and the API takes no addresses",
             remedy="download the picture and name the file",
         )
-    return prepare_image(_find_value(name, variables), label=_short(name))
-
-
-def _find_value(name: str, variables: Mapping[str, Any]) -> Any:
     first = re.split(r"[.\[]", name)[0]
     # `plot.png` may be a file although there is a variable `plot`.
     if first in variables and not Path(name).is_file():
@@ -137,3 +142,30 @@ def _shrink(picture: Any) -> Any:
 
 def _short(name: str) -> str:
     return name if len(name) <= 60 else name[:59] + "…"
+
+
+class PreparedImages:
+    """Prepares what `-i` names for a draft that is counted again and again: once, until a cell has run.
+
+    While a cell runs nothing is drawn, since the cell may draw on the same figure.
+    """
+
+    def __init__(self, runs: CellRuns) -> None:
+        self._runs = runs
+        self._ready: dict[tuple[Any, ...], Image] = {}
+
+    def find(self, name: str, variables: Mapping[str, Any]) -> Image:
+        """Return the picture that `name` stands for. Raises ImageError and VariableError."""
+        value = find_source(name, variables)
+        key: tuple[Any, ...] = ("value", name, id(value), self._runs.count)
+        if isinstance(value, Path):
+            stat = value.stat()
+            key = ("file", str(value), stat.st_mtime_ns, stat.st_size)
+        image = self._ready.get(key)
+        if image is None:
+            if self._runs.is_busy and not isinstance(value, Path | bytes):
+                raise ImageError(f"{_short(name)} is counted when the cell that runs is done")
+            if len(self._ready) >= _MOST_PREPARED:
+                self._ready.pop(next(iter(self._ready)), None)
+            self._ready[key] = image = prepare_image(value, label=_short(name))
+        return image

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,21 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 
 from kimi_magics.core.ask import OPTIONS, Ask, HelpRequested, LineParser, Option
-from kimi_magics.errors import InterruptedReplyError, KimiError
+from kimi_magics.errors import ImageError, InterruptedReplyError, KimiError, RefusedError
 from kimi_magics.notebook import complete
+from kimi_magics.notebook.cell_runs import CellRuns
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from kimi_magics.core.ports import View
     from kimi_magics.core.prompt import Prompt
     from kimi_magics.core.reply import Reply
+    from kimi_magics.notebook.composers import Composers
+    from kimi_magics.notebook.draft import Drafts
+    from kimi_magics.notebook.gauge import Gauge
     from kimi_magics.notebook.session import Session
+    from kimi_magics.notebook.toolbar import Toolbar
 
 _JSON = Option(("--json",), "print JSON instead of a table")
 
@@ -44,10 +51,25 @@ PARSERS: dict[str, LineParser] = {
         usage="%kimi_estimate [flags] prompt",
         examples="example:\n  %kimi_estimate --compare {{report}}",
     ),
+    "kimi_draft": LineParser(
+        "%kimi_draft",
+        "Open a composer: text, model, what it costs while you type, Send, and Insert, which makes a %%kimi cell.\n"
+        "Takes the flags of %%kimi and the beginning of a prompt, in a line or as a cell magic. Sends nothing.",
+        usage="%kimi_draft [flags] [prompt]",
+        examples="example:\n  %kimi_draft -m kimi-k3 --effort low Summarise {{report}}",
+    ),
     "kimi_models": LineParser(
         "%kimi_models",
         "List the models that the host serves: context, abilities, price.",
         options=(Option(("--all",), "the retired ones too"), _JSON),
+    ),
+    "kimi_budget": LineParser(
+        "%kimi_budget",
+        "Show what may be spent in this session, or set it. A call that would pass it is refused before it is sent:\n"
+        "what was spent, the prompt, and the longest answer that is expected count.",
+        options=(_JSON,),
+        usage="%kimi_budget [AMOUNT [USD|CNY] | off]",
+        examples="examples:\n  %kimi_budget 0.50\n  %kimi_budget 5 CNY\n  %kimi_budget off",
     ),
     "kimi_config": LineParser(
         "%kimi_config",
@@ -91,15 +113,61 @@ class KimiMagics(Magics):
         # Magics.shell is typed as optional.
         self._shell = shell
         self._session: Session | None = None
+        self._drafts: Drafts | None = None
+        self._making = threading.RLock()
+        self._runs = CellRuns(shell)
+        self._gauge: Gauge | None = None
+        self._toolbar: Toolbar | None = None
+        self._composers: Composers | None = None
 
     @property
     def session(self) -> Session:
         """What is kept between cells; made, with its imports, at the first use."""
-        if self._session is None:
-            from kimi_magics.notebook.session import Session
+        with self._making:  # a cell and the gauge may need it at the same time
+            if self._session is None:
+                from kimi_magics.notebook.session import Session
 
-            self._session = Session()
-        return self._session
+                self._session = Session()
+            return self._session
+
+    @property
+    def drafts(self) -> Drafts:
+        """What reports on prompts that are being written."""
+        with self._making:
+            if self._drafts is None:
+                from kimi_magics.notebook.draft import Drafts
+                from kimi_magics.notebook.lookup import PreparedImages
+
+                images = PreparedImages(self._runs)
+                self._drafts = Drafts(
+                    self.session,
+                    PARSERS,
+                    variables=lambda: ChainMap(self._shell.user_ns),
+                    find_images=lambda ask, variables: [images.find(name, variables) for name in ask.image],
+                )
+            return self._drafts
+
+    def open(self) -> None:
+        """Let pages ask about drafts, where there is a kernel to ask."""
+        self._runs.open()
+        if getattr(self._shell, "kernel", None) is not None:
+            from kimi_magics.notebook.gauge import Gauge
+
+            self._gauge = Gauge(self._shell, session=lambda: self.session, drafts=lambda: self.drafts)
+            self._gauge.open()
+        if getattr(self._shell, "pt_app", None) is not None:
+            from kimi_magics.notebook.toolbar import install
+
+            self._toolbar = install(self._shell, lambda: self.drafts)
+
+    def close(self) -> None:
+        """Let the pages and the connections go."""
+        self._runs.close()
+        for part in (self._gauge, self._toolbar, self._composers):
+            if part is not None:
+                part.close()
+        if self._session is not None:
+            self._session.close()
 
     @no_var_expand
     @needs_local_scope
@@ -128,6 +196,19 @@ class KimiMagics(Magics):
             report_estimate(self.session, prompt, compare=ask.extra["compare"], as_json=ask.extra["json"])
 
     @no_var_expand
+    @line_cell_magic
+    @_guard
+    def kimi_draft(self, line: str, cell: str | None = None, local_ns: None = None) -> None:  # noqa: D102
+        ask = self._read("kimi_draft", line, cell)
+        if getattr(self._shell, "kernel", None) is None:
+            raise RefusedError(
+                "a terminal has no composer", remedy="type %%kimi: the line below it shows the same gauge"
+            )
+        if self._composers is None:
+            self._composers = self._make_composers()
+        self._composers.open(ask, typed=f"{line}\n{cell}")
+
+    @no_var_expand
     @line_magic
     @_guard
     def kimi_models(self, line: str, cell: None = None, local_ns: None = None) -> None:  # noqa: D102
@@ -143,6 +224,16 @@ class KimiMagics(Magics):
         from kimi_magics.notebook.reports import report_config
 
         report_config(self.session, self._read("kimi_config", line, None))
+        self._tell_settings()
+
+    @no_var_expand
+    @line_magic
+    @_guard
+    def kimi_budget(self, line: str, cell: None = None, local_ns: None = None) -> None:  # noqa: D102
+        from kimi_magics.notebook.reports import report_budget
+
+        report_budget(self.session, self._read("kimi_budget", line, None))
+        self._tell_settings()
 
     # ------------------------------------------------------------ steps
 
@@ -157,21 +248,47 @@ class KimiMagics(Magics):
         images = [find_image(name, variables) for name in ask.image]
         return self.session.build(ask, variables=variables, images=images)
 
+    def _make_composers(self) -> Composers:
+        from kimi_magics.notebook.composer import Services
+        from kimi_magics.notebook.composers import Composers
+
+        def insert(source: str) -> bool:
+            return self._gauge is not None and self._gauge.insert_cell(source)
+
+        services = Services(self.session, self.drafts, self._build_source, self._call, insert, _model_names)
+        return Composers(self._shell, services)
+
+    def _build_source(self, source: str) -> tuple[Ask, Prompt]:
+        """Read and build a whole cell, as one that the composer sends."""
+        line, _, body = source.removeprefix("%%kimi").partition("\n")
+        ask = self._read("kimi", line, body)
+        if ask.image and self._runs.is_busy:
+            # The cell that runs may draw on the same figure.
+            raise ImageError("no image can be prepared while a cell runs", remedy="press Send again when it is done")
+        return ask, self._build(ask, None)
+
     def _show_body(self, prompt: Prompt) -> None:
         from kimi_magics.core.wire import preview_body
         from kimi_magics.notebook.reports import print_json
 
         print_json(preview_body(prompt))
 
-    def _call(self, prompt: Prompt, *, out: str | None) -> None:
-        from kimi_magics.notebook.views import choose_view
+    def _tell_settings(self) -> None:
+        if self._gauge is not None:
+            self._gauge.tell_settings()
 
-        config = self.session.config
-        view = choose_view(self._shell, prompt, chosen=config.get("view"), has_footer=config.get("footer") == "on")
+    def _call(self, prompt: Prompt, *, out: str | None, view: View | None = None, cell: str | None = None) -> None:
+        from kimi_magics.notebook.views import cell_id, choose_view
+
+        config, cell = self.session.config, cell or cell_id(self._shell)
+        expected = self.session.estimate(prompt, may_ask=False).prompt_tokens
+        view = view or choose_view(
+            self._shell, prompt, chosen=config.get("view"), has_footer=config.get("footer") == "on"
+        )
         reply = self.session.open_reply(prompt)
         is_kept = True
         try:
-            self.session.call(prompt, reply=reply, view=view)
+            self.session.call(prompt, reply=reply, view=view, cell=cell)
         except KimiError as error:
             # A refused call leaves the variables alone; one that was stopped leaves what had arrived.
             is_kept = reply.has_begun or isinstance(error, InterruptedReplyError)
@@ -179,6 +296,8 @@ class KimiMagics(Magics):
         finally:
             if is_kept:
                 self._bind(reply, out)
+            if self._gauge is not None:
+                self._gauge.tell_run(reply, cell=cell, expected=expected)
 
     def _bind(self, reply: Reply, out: str | None) -> None:
         self._shell.user_ns["_kimi"] = reply
@@ -186,7 +305,7 @@ class KimiMagics(Magics):
             self._shell.user_ns[out] = reply
 
 
-_QUESTION = re.compile(r"^(\s*)%(kimi|kimi_estimate)[ \t]+(.*\w.*\?)\s*$")
+_QUESTION = re.compile(r"^(\s*)%(kimi|kimi_estimate|kimi_draft)[ \t]+(.*\w.*\?)\s*$")
 
 
 def keep_questions(lines: list[str]) -> list[str]:
@@ -230,10 +349,12 @@ def _setting_names() -> list[str]:
 
 def load(shell: InteractiveShell) -> None:
     """Register the magics and their completion."""
-    shell.register_magics(KimiMagics(shell))
+    magics = KimiMagics(shell)
+    shell.register_magics(magics)
     # IPython reads a line that ends with a question mark as a call for help, also `%kimi what is a token?`.
     shell.input_transformers_cleanup[:] = [*_foreign_transformers(shell), keep_questions]
     complete.install(shell, PARSERS, models=_model_names, words={"kimi_config": _setting_names})
+    magics.open()
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -245,5 +366,5 @@ def unload(shell: InteractiveShell) -> None:
     for kind in ("line", "cell"):
         for name in PARSERS:
             registry.magics[kind].pop(name, None)
-    if isinstance(magics, KimiMagics) and magics._session is not None:
-        magics._session.close()
+    if isinstance(magics, KimiMagics):
+        magics.close()

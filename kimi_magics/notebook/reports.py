@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from kimi_magics.client.access import check_base_url
 from kimi_magics.core.ask import Ask
+from kimi_magics.core.budget import Budget
 from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt, adapt
-from kimi_magics.core.usage import Price, format_money
+from kimi_magics.core.usage import Price, format_amount, format_money
 from kimi_magics.errors import CallError, ConfigError, MissingKeyError, PromptError
 from kimi_magics.notebook.session import Session, base_url
 from kimi_magics.notebook.tables import show_table
@@ -160,6 +162,48 @@ def _estimate_facts(estimate: Estimate, currency: str) -> dict[str, Any]:
         "ceiling": None if estimate.ceiling is None else str(estimate.ceiling),
         "currency": estimate.price.currency if estimate.price else currency,
     }
+
+
+# ---------------------------------------------------------------- budget
+
+
+def report_budget(session: Session, ask: Ask) -> None:
+    """Show the budget of the session; set it first when an amount is given, or take it away with `off`."""
+    if ask.text.strip():
+        session.set_budget(_read_budget(ask.text.strip()))
+    budget, currency = session.budget, session.currency
+    spent = session.history.spent(budget.currency if budget else currency)
+    if ask.extra["json"]:
+        print_json(
+            {
+                "budget": str(budget.amount) if budget else None,
+                "spent": str(spent),
+                "left": str(budget.left) if budget else None,
+                "currency": budget.currency if budget else currency,
+            }
+        )
+    elif budget is None:
+        print(f"no budget; {format_money(spent, currency)} was spent in this session")  # noqa: T201 — the output
+    else:
+        amount = format_amount(budget.amount, budget.currency)
+        was, left = (format_money(figure, budget.currency) for figure in (spent, max(Decimal(0), budget.left)))
+        print(f"budget of this session: {amount}; {was} was spent, {left} is left")  # noqa: T201 — the output
+
+
+def _read_budget(text: str) -> Budget | None:
+    if text.lower() in ("off", "none"):
+        return None
+    figure, _, currency = text.partition(" ")
+    try:
+        amount = Decimal(figure.lstrip("$"))
+    except InvalidOperation:
+        amount = Decimal(-1)
+    currency = currency.strip().upper() or "USD"
+    if not amount.is_finite() or amount < 0 or currency not in ("USD", "CNY"):
+        raise ConfigError(
+            f"{text!r} is not a budget", remedy="write an amount and USD or CNY, as in %kimi_budget 0.50 USD, or off"
+        )
+    return Budget(amount, currency)
 
 
 # ---------------------------------------------------------------- settings

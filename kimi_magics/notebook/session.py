@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from kimi_magics.client.access import Key, check_base_url
 from kimi_magics.client.http import KimiClient
 from kimi_magics.core.ask import Ask
-from kimi_magics.core.estimate import Estimate, check_context, count_prompt
+from kimi_magics.core.budget import Budget
+from kimi_magics.core.estimate import Estimate, check_context
 from kimi_magics.core.media import Image
 from kimi_magics.core.models import Model
+from kimi_magics.core.outlook import Outlook, expect_answer
 from kimi_magics.core.ports import View
 from kimi_magics.core.prompt import Defaults, Prompt, build_prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.run import run
-from kimi_magics.core.usage import Price
+from kimi_magics.core.usage import Price, Usage
 from kimi_magics.core.wire import prompt_hash
 from kimi_magics.errors import CallError, MissingKeyError
+from kimi_magics.notebook.counting import Counting
+from kimi_magics.notebook.history import History
 from kimi_magics.store.catalog import load_catalog
 from kimi_magics.store.config import Config
 from kimi_magics.store.prices import find_price, prefetch
 
 DEFAULT_BASE_URL = "https://api.moonshot.ai/v1"
-#: The local count may be wrong by this part; only nearer to the limit is the API's own count worth a request.
+#: The local count may be wrong by this part; only nearer to a limit is the API's own count worth a request.
 _LOCAL_DOUBT = 0.25
 
 
@@ -43,8 +49,13 @@ class Session:
         self.catalog = load_catalog()
         #: What the host itself said of its models, by name.
         self._hosted: dict[str, Model] = {}
+        self.counting = Counting()
+        self.history = History()
+        #: What may be spent in this session; what was spent is in the history.
+        self._budget: Budget | None = None
         self._client: KimiClient | None = None
         self._client_for: tuple[str, str, float] | None = None
+        self._lock = threading.Lock()
 
     # ------------------------------------------------------------ host
 
@@ -55,15 +66,21 @@ class Session:
         Raises MissingKeyError and ConfigError.
         """
         wanted = (base_url(), Key(os.environ.get("MOONSHOT_API_KEY", "")), self.config.get("timeout_seconds"))
-        if self._client is None or self._client_for != wanted:
-            # The new one first: when it cannot be made, the old state stays whole.
-            client = KimiClient(wanted[0], wanted[1], catalog=self.catalog, timeout_seconds=wanted[2])
-            self.close()
-            self._client, self._client_for = client, wanted
-        return self._client
+        with self._lock:  # the gauge counts while a cell runs
+            if self._client is None or self._client_for != wanted:
+                # The new one first: when it cannot be made, the old state stays whole.
+                client = KimiClient(wanted[0], wanted[1], catalog=self.catalog, timeout_seconds=wanted[2])
+                self._close_client()
+                self._client, self._client_for = client, wanted
+            return self._client
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections and keep what was learnt."""
+        self.counting.save()
+        with self._lock:
+            self._close_client()
+
+    def _close_client(self) -> None:
         if self._client is not None:
             self._client.close()
         self._client = None
@@ -112,14 +129,26 @@ class Session:
         defaults = Defaults(**{name: self.config.get(name) for name in names})
         return build_prompt(ask, defaults=defaults, find_model=self.find_model, variables=variables, images=images)
 
-    def estimate(self, prompt: Prompt) -> Estimate:
-        """Return the tokens and cost of `prompt`: counted by the API, or here when it cannot be asked."""
+    def count(self, prompt: Prompt) -> int:
+        """Return the prompt's tokens, counted by the API now or before. Raises CallError and MissingKeyError."""
+        return self.counting.ask(prompt, self.client)
+
+    def estimate(self, prompt: Prompt, *, may_ask: bool = True) -> Estimate:
+        """Return the tokens and cost of `prompt`: counted by the API, or here when it cannot or may not be asked."""
         note, is_counted = "", True
         try:
-            tokens = self.client.count(prompt)
+            tokens = self.count(prompt) if may_ask else self.counting.recall(prompt)
         except (CallError, MissingKeyError) as error:
-            tokens, is_counted, note = count_prompt(prompt), False, error.message
+            tokens, note = None, error.message
+        if tokens is None:
+            tokens, is_counted = self.counting.count_here(prompt), False
         return Estimate(prompt.model, tokens, is_counted, prompt.output_limit, self.price_of(prompt.model), note)
+
+    def expect_answer(self, prompt: Prompt, *, cell: str | None) -> Outlook | None:
+        """Return how long the answer will probably be, by the earlier runs of this session; None when unknown."""
+        name = prompt.model.name
+        runs_of_cell, runs_of_model = self.history.runs_of_cell(cell), self.history.runs_of_model(name)
+        return expect_answer(runs_of_cell, runs_of_model, model=name, max_tokens=prompt.max_tokens)
 
     def open_reply(self, prompt: Prompt) -> Reply:
         """Return the empty reply into which a call is folded."""
@@ -131,28 +160,64 @@ class Session:
             prompt_hash=prompt_hash(prompt),
         )
 
-    def call(self, prompt: Prompt, *, reply: Reply, view: View) -> None:
+    def call(self, prompt: Prompt, *, reply: Reply, view: View, cell: str | None = None) -> None:
         """Send `prompt` and show the answer as it comes.
 
         Raises RefusedError before anything is sent, CallError (with the reply on it) afterwards.
         """
         client = self.client
         self._check_context(prompt)
+        self._check_budget(prompt, cell=cell)
         prefetch()
-        run(prompt, reply=reply, transport=client, view=view, clock=time.monotonic)
+        try:
+            run(prompt, reply=reply, transport=client, view=view, clock=time.monotonic)
+        finally:
+            self.history.add(reply, model=prompt.model.name, cell=cell)
+            if reply.has_usage and not reply.usage.estimated and self.counting.recall(prompt) is None:
+                self.counting.learn(prompt, reply.usage.prompt_tokens)
 
     def _check_context(self, prompt: Prompt) -> None:
         """Raise ContextError when the request cannot fit; near the limit the API's own count decides."""
         context = prompt.model.context_tokens
         if context is None:
             return
-        local, reserved = count_prompt(prompt), prompt.max_tokens or 0
+        local, reserved = self.counting.count_here(prompt), prompt.max_tokens or 0
         if local * (1 + _LOCAL_DOUBT) + reserved <= context:
             return
         if local * (1 - _LOCAL_DOUBT) + reserved > context:
             check_context(prompt, local, is_counted=False)
         try:
-            counted = self.client.count(prompt)
+            counted = self.count(prompt)
         except CallError:
             return  # the host will decide
         check_context(prompt, counted, is_counted=True)
+
+    # ------------------------------------------------------------ the budget
+
+    @property
+    def budget(self) -> Budget | None:
+        """What may be spent in this session, and what was; None when there is no limit."""
+        if self._budget is None:
+            return None
+        return replace(self._budget, spent=self.history.spent(self._budget.currency))
+
+    def set_budget(self, budget: Budget | None) -> None:
+        """Set the limit of this session, or take it away."""
+        self._budget = budget
+
+    def cost_of_call(self, estimate: Estimate, outlook: Outlook | None) -> Decimal | None:
+        """Return what a call is taken to cost: the prompt, uncached, and the longest answer that is expected."""
+        answer = outlook.high if outlook else 0
+        return estimate.price.cost_of(Usage(estimate.prompt_tokens, answer)) if estimate.price else None
+
+    def _check_budget(self, prompt: Prompt, *, cell: str | None) -> None:
+        """Raise BudgetError when the call does not fit the budget; near its end the API's own count decides."""
+        budget = self.budget
+        if budget is None:
+            return
+        outlook, estimate = self.expect_answer(prompt, cell=cell), self.estimate(prompt, may_ask=False)
+        currency = estimate.price.currency if estimate.price else self.currency
+        doubtful = replace(estimate, prompt_tokens=int(estimate.prompt_tokens * (1 + _LOCAL_DOUBT)))
+        if not estimate.is_counted and budget.judge(self.cost_of_call(doubtful, outlook), currency) == "over":
+            estimate = self.estimate(prompt)
+        budget.check(self.cost_of_call(estimate, outlook), currency, model=prompt.model.name)

@@ -90,6 +90,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("footer", "the line of time, tokens and cost below an answer", default="on", **_choice("on", "off")),
     Setting(
+        "gauge",
+        "live: the draft in a %%kimi cell goes to the host that would receive it, to be counted, once it is edited or"
+        " has the cursor; local: it is counted here; off",
+        default="live",
+        **_choice("live", "local", "off"),
+    ),
+    Setting(
         "currency",
         "of prices; auto takes the host's: CNY for api.moonshot.cn, else USD",
         default="auto",

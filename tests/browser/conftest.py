@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     BuildStream = Callable[..., tuple[bytes, ...]]
     Answer = Callable[..., NotebookPage]
     Answering = Callable[..., AbstractContextManager[NotebookPage]]
-    OpenFrontend = Callable[[str], AbstractContextManager[Frontend]]
+    OpenFrontend = Callable[..., AbstractContextManager[Frontend]]
+    StartServer = Callable[..., JupyterServer]
     WaitFor = Callable[..., None]
 
 
@@ -76,8 +77,10 @@ def sandbox(shared_sandbox: Sandbox) -> Sandbox:
 @pytest.fixture(scope="session")
 def start_server(
     chromium_path: str, shared_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], JupyterServer]]:
+) -> Iterator[StartServer]:
     """Start the server of a front end at its first use; each stays until the last test.
+
+    `python` is the interpreter of another environment that has the front end and this project.
 
     One server could show both front ends, but Jupyter Server then refuses one of them the fonts of its formulas: it
     looks for static files of the same name in the folder where it found the first.
@@ -85,17 +88,21 @@ def start_server(
     with contextlib.ExitStack() as running:
 
         @functools.cache
-        def start(frontend: str) -> JupyterServer:
+        def start(frontend: str, python: str = sys.executable) -> JupyterServer:
             root = tmp_path_factory.mktemp(frontend)
-            return running.enter_context(_run_server(_MODULES[frontend], root, shared_sandbox.base_url))
+            server = _run_server(_MODULES[frontend], root, shared_sandbox.base_url, python=python)
+            return running.enter_context(server)
 
         yield start
 
 
 @contextlib.contextmanager
-def _run_server(module: str, root: Path, base_url: str) -> Iterator[JupyterServer]:
+def _run_server(module: str, root: Path, base_url: str, *, python: str = sys.executable) -> Iterator[JupyterServer]:
     """Run a Jupyter server that keeps all its files below `root`."""
     environment, port = _build_environment(root, base_url), _find_free_port()
+    if python != sys.executable:
+        # Another environment has packages of its own.
+        environment.pop("PYTHONPATH", None)
     # JupyterLab asks whether it may fetch its news also when `news_url` is None, and the question hides the notebook.
     answer = root / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     answer.parent.mkdir(parents=True)
@@ -105,7 +112,7 @@ def _run_server(module: str, root: Path, base_url: str) -> Iterator[JupyterServe
     jupyter = driver.JupyterServer(folder, port)
     with log.open("wb") as output, contextlib.closing(jupyter):
         process = subprocess.Popen(
-            _build_command(module, folder, port),
+            _build_command(python, module, folder, port),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -156,9 +163,9 @@ def _build_environment(root: Path, base_url: str) -> dict[str, str]:
     }
 
 
-def _build_command(module: str, folder: Path, port: int) -> list[str]:
+def _build_command(python: str, module: str, folder: Path, port: int) -> list[str]:
     return [
-        *(sys.executable, "-m", module, "--no-browser", f"--ServerApp.root_dir={folder}"),
+        *(python, "-m", module, "--no-browser", f"--ServerApp.root_dir={folder}"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
         # Should the tests be killed, the server ends by itself.
         *("--MappingKernelManager.cull_idle_timeout=600", "--ServerApp.shutdown_no_activity_timeout=900"),
@@ -205,14 +212,17 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def open_frontend(
-    start_server: Callable[[str], JupyterServer], browser: Browser, screenshots: Path, pytestconfig: pytest.Config
+    start_server: StartServer, browser: Browser, screenshots: Path, pytestconfig: pytest.Config
 ) -> OpenFrontend:
-    """Open a front end by name, `with open_frontend("lab") as lab`, where the fixtures of one test are too short."""
+    """Open a front end by name, `with open_frontend("lab") as lab`, where the fixtures of one test are too short.
+
+    `python` is the interpreter of another environment than that of the tests.
+    """
     is_open = pytestconfig.stash.setdefault(_OPEN_FRONTENDS, [])
 
     @contextlib.contextmanager
-    def open_named(name: str) -> Iterator[Frontend]:
-        server = start_server(name)
+    def open_named(name: str, *, python: str = sys.executable) -> Iterator[Frontend]:
+        server = start_server(name, python)
         with browser.new_context(viewport=_VIEWPORT) as context:
             frontend = driver.Frontend(name, context, server, screenshots)
             is_open.append(frontend)

@@ -116,6 +116,10 @@ class JupyterServer:
         kernels = [one["kernel"] for one in self._sessions() if one["path"] == path.name]
         return any(one["execution_state"] == "idle" and one["connections"] for one in kernels)
 
+    def set_setting(self, plugin: str, values: dict[str, Any]) -> None:
+        """Save the settings of a plugin of JupyterLab; a page takes them when it is loaded."""
+        self.http.put(f"/lab/api/settings/{plugin}", json={"raw": json.dumps(values)}).raise_for_status()
+
     def stop_kernel(self, path: Path) -> None:
         """End the notebook's kernel, if it has one."""
         for session in self._sessions():
@@ -210,6 +214,23 @@ class NotebookPage:
         wait_for(is_offered, what="the completer offers something")
         return self._offers.all_inner_texts()
 
+    # -------------------------------------------------------- gauge
+
+    def gauge(self, index: int) -> Locator:
+        """Return the gauge of the cell, where it has one."""
+        return self.cell(index).locator("[data-kimi-gauge]")
+
+    def gauge_tokens(self, index: int) -> int:
+        """Return the number of tokens that the gauge of the cell shows."""
+        return int(self.gauge(index).get_attribute("data-tokens") or -1)
+
+    def wait_for_gauge(self, index: int, state: str) -> str:
+        """Wait until the gauge of the cell is in that state; return its text, the row alone."""
+        self.page.locator(
+            f'.jp-Notebook .jp-Cell[data-windowed-list-index="{index}"] [data-kimi-gauge][data-state="{state}"]'
+        ).wait_for(timeout=_WAIT_MS)
+        return " · ".join(self.gauge(index).locator(".kimi-gauge-row > span:visible").all_inner_texts())
+
     # -------------------------------------------------------- outputs
 
     def outputs(self, index: int) -> Locator:
@@ -295,6 +316,14 @@ class Frontend:
         notebook.page.goto(f"{address}?token={TOKEN}", wait_until="commit")
         notebook.wait_until_ready()
         return notebook
+
+    def open_again(self, notebook: NotebookPage) -> NotebookPage:
+        """Open a notebook in a second window, too."""
+        second = NotebookPage(self.context.new_page(), notebook.path, self)
+        self.notebooks.append(second)
+        second.page.goto(notebook.page.url.partition("?")[0] + f"?token={TOKEN}", wait_until="commit")
+        second.wait_until_ready()
+        return second
 
     def keep_pictures(self, name: str) -> list[Path]:
         """Take a picture of every open notebook; return where they are."""

@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
+from kernels import SECONDS, FrontEnd, start_kernel
 
 from kimi_magics.sandbox import Sandbox, SandboxOptions
 
-SECONDS = 60
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ASK = "%kimi -o r --thinking off Tell me about tokens"
 #: So many tokens has the answer to that; the sandbox takes five seconds for it.
@@ -22,49 +20,6 @@ import gc, ipywidgets
 gc.collect()
 print(sum(issubclass(type(o), ipywidgets.Widget) for o in gc.get_objects()))
 """
-
-
-class FrontEnd:
-    """A kernel and its one page: sends what a page sends, and keeps all that comes on iopub."""
-
-    def __init__(self, client: BlockingKernelClient) -> None:
-        self._client = client
-
-    def run(self, code: str, *, on_message: Callable[[dict], None] = lambda message: None) -> list[dict]:
-        """Run a cell; return what was told on iopub until its end, but for changes of state."""
-        ran = self._send("shell", "execute_request", {"code": code, "allow_stdin": False}, metadata={"cellId": "abc"})
-        seen: list[dict] = []
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            message = self._client.get_iopub_msg(timeout=SECONDS)
-            if message["msg_type"] != "status":
-                seen.append(message)
-                on_message(message)
-            elif message["parent_header"].get("msg_id") == ran and message["content"]["execution_state"] == "idle":
-                return seen
-        raise TimeoutError(code)
-
-    def ask(self, channel: str, kind: str) -> dict[str, Any]:
-        """Send a request and return the content of its reply."""
-        asked = self._send(channel, kind, {})
-        read = self._client.get_shell_msg if channel == "shell" else self._client.get_control_msg
-        while True:
-            reply = read(timeout=SECONDS)
-            if reply["parent_header"].get("msg_id") == asked:
-                return reply["content"]
-
-    def wish(self, comm: str, wish: str, *, subshell: str) -> None:
-        """Send a message to the widget, to be taken on a subshell."""
-        data = {"method": "custom", "content": {"wish": wish}}
-        self._send("shell", "comm_msg", {"comm_id": comm, "data": data}, header={"subshell_id": subshell})
-
-    def _send(
-        self, channel: str, kind: str, content: dict, *, metadata: dict | None = None, header: dict | None = None
-    ) -> str:
-        message = self._client.session.msg(kind, content, metadata=metadata or {})
-        message["header"].update(header or {})
-        getattr(self._client, f"{channel}_channel").send(message)
-        return message["header"]["msg_id"]
 
 
 @pytest.fixture
@@ -78,19 +33,9 @@ def front_end(slow_sandbox: Sandbox, environment: Any, monkeypatch: pytest.Monke
     """A front end whose kernel has the extension loaded; ended with the test."""
     monkeypatch.setenv("MOONSHOT_BASE_URL", slow_sandbox.base_url)
     monkeypatch.setenv("MOONSHOT_API_KEY", "sandbox")
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(extra_arguments=["--log-level=ERROR"])
-    client = manager.client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=SECONDS)
-        front_end = FrontEnd(client)
+    with start_kernel() as front_end:
         front_end.run("%load_ext kimi_magics")
         yield front_end
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        manager.cleanup_resources()
 
 
 @pytest.fixture

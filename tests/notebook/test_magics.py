@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from kimi_magics.errors import (
+    BudgetError,
     ConfigError,
     ContextError,
     ImageError,
+    KimiError,
     MagicLineError,
     MissingKeyError,
     ModelNotFoundError,
@@ -355,3 +358,69 @@ def test_loading_twice_and_unloading_leaves_no_trace(shell: InteractiveShell) ->
 )
 def test_only_a_question_to_the_model_is_kept_from_ipython_s_help(cell: str, expected: str | None) -> None:
     assert "".join(keep_questions(cell.splitlines(keepends=True))) == (expected or cell)
+
+
+# ---------------------------------------------------------------- the budget
+
+
+def test_a_budget_counts_what_was_spent_and_the_next_call(cells: Cells, sandbox: Sandbox) -> None:
+    cells.run("%kimi_budget 0.01")
+    assert cells.run("%%kimi\nHello").error is None
+    spent = cells["_kimi"].cost
+    cells.run(f"%kimi_budget {spent}")
+    sent = len(sandbox.requests)
+    refused = cells.run("%%kimi\nHello again")
+
+    assert isinstance(refused.error, BudgetError)
+    assert "%kimi_budget" in refused.shown_error
+    assert len(refused.shown_error.splitlines()) < 6
+    assert not [request for request in sandbox.requests[sent:] if "chat" in request.path]
+    raised = re.search(r"%kimi_budget (\S+) USD", refused.shown_error)
+    assert raised is not None
+    cells.run(raised[0])
+    assert cells.run("%%kimi\nHello again").error is None
+
+
+def test_the_longest_answer_that_was_asked_for_counts(cells: Cells, sandbox: Sandbox) -> None:
+    cells.run("%kimi_budget 0.01")
+
+    assert isinstance(cells.run("%%kimi --max-tokens 30000\nHello").error, BudgetError)
+    assert cells.run("%%kimi --max-tokens 500\nHello").error is None
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("%kimi_budget", "no budget; $0 was spent in this session"),
+        ("%kimi_budget 2", "budget of this session: $2; $0 was spent, $2.0000 is left"),
+        ("%kimi_budget $0.5 usd", "budget of this session: $0.5; $0 was spent, $0.5000 is left"),
+        ("%kimi_budget 5 CNY", "budget of this session: ¥5; ¥0 was spent, ¥5.0000 is left"),
+        ("%kimi_budget off", "no budget; $0 was spent in this session"),
+    ],
+)
+def test_the_budget_is_set_and_shown(cells: Cells, line: str, shown: str) -> None:
+    assert cells.run(line).stdout.strip() == shown
+
+
+def test_the_budget_is_told_to_a_program(cells: Cells) -> None:
+    cells.run("%kimi_budget 0.25")
+    told = json.loads(cells.run("%kimi_budget --json").stdout)
+
+    assert told == {"budget": "0.25", "spent": "0", "left": "0.25", "currency": "USD"}
+
+
+@pytest.mark.parametrize("line", ["%kimi_budget much", "%kimi_budget -1", "%kimi_budget 1 EUR", "%kimi_budget nan"])
+def test_what_is_no_budget_is_refused(cells: Cells, line: str) -> None:
+    ran = cells.run(line)
+
+    assert isinstance(ran.error, KimiError)
+    assert ran.error.remedy
+
+
+def test_a_price_that_is_not_known_and_a_budget_do_not_go_together(cells: Cells, sandbox: Sandbox) -> None:
+    cells.run("%kimi_budget 1")
+    refused = cells.run("%%kimi -m kimi-k9\nHello")
+
+    assert isinstance(refused.error, BudgetError)
+    assert "price.kimi-k9" in refused.shown_error
+    assert sandbox.requests == []

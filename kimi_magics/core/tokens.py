@@ -1,0 +1,287 @@
+"""How many tokens a text has, by weights that learn from each count of the host.
+
+The promise: only the empty text is free, and appended text never makes it cheaper. It holds by construction: what
+`pieces.measure` counts never falls when text is appended, and no weight is ever negative.
+
+What the host counted moves the weights by recursive least squares with bounds, a Kalman filter: its prior says which
+weights move together and which differ little from one vocabulary to the next. The defaults fit the stand-in for K2 of
+`tests/benchmarks/calibrate.py` and the measured pairs of kimi_api.md section 6; `tests/benchmarks/accuracy.py` prints
+how near they come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from operator import mul
+from typing import Any
+
+from kimi_magics.core.pieces import CHARACTER_CLASSES, FEATURES, NAMES, Counts, count_characters, measure
+
+__all__ = ["CHARACTER_CLASSES", "DEFAULT_WEIGHTS", "Weights", "count_text", "count_with_rates", "learn", "rates"]
+
+#: Tokens for each feature, printed by tests/benchmarks/calibrate.py.
+_DEFAULTS: dict[str, float] = {
+    "blank": 0.324,
+    "blank_2": 0.906,
+    "blank_3": 0,
+    "tab": 1.26,
+    "tab_2": 0,
+    "newline": 1.03,
+    "newline_after_symbol": 0,
+    "newline_2": 0,
+    "latin_after": 0.526,
+    "latin_bare": 0.903,
+    "latin_mark": 0.0808,
+    "latin_after_mark": 0.865,
+    "latin_capital": 0,
+    "latin_capital_2": 0.144,
+    "latin_accent": 1.23,
+    "latin_5": 0,
+    "latin_9": 0.0468,
+    "latin_pair": 0.112,
+    "cyrillic_after": 0.42,
+    "cyrillic_bare": 1.11,
+    "cyrillic_mark": 0.971,
+    "cyrillic_after_mark": 1.59,
+    "cyrillic_capital": 0.669,
+    "cyrillic_capital_2": 0.606,
+    "cyrillic_2": 0,
+    "cyrillic_5": 0.00435,
+    "cyrillic_9": 0,
+    "cyrillic_pair": 0.108,
+    "han_after": 1.87,
+    "han_bare": 0.931,
+    "han_2": 0.398,
+    "han_3": 0.94,
+    "han_4": 0.306,
+    "han_5": 0.734,
+    "kana_after": 0.393,
+    "kana_bare": 0.733,
+    "kana_mark": 0,
+    "kana_after_mark": 0.375,
+    "hiragana": 0.4,
+    "hiragana_6": 0.228,
+    "katakana": 0.651,
+    "digit_after": 1.74,
+    "digit_bare": 0.992,
+    "digit_group": 1,
+    "digit_more": 0.0841,
+    "symbol_after": 0.663,
+    "symbol_bare": 0.962,
+    "symbol_same": 0.0327,
+    "symbol_2": 0.239,
+    "cjk_symbol": 1.26,
+    "cjk_symbol_2": 0.989,
+    "wide": 2.04,
+    "letter": 0.361,
+    "letter_2": 0.449,
+    "sign": 1.23,
+    "sign_2": 0.307,
+}
+#: By how much the weights of a family differ together from one vocabulary to the next, as a part of themselves (one
+#: standard deviation): English, code and digits little, other scripts much.
+_FAMILIES: dict[str, float] = {
+    "blank": 0.1,
+    "tab": 0.1,
+    "newline": 0.1,
+    "latin": 0.1,
+    "cyrillic": 0.45,
+    "han": 0.4,
+    "kana": 0.4,
+    "hiragana": 0.4,
+    "katakana": 0.4,
+    "digit": 0.1,
+    "symbol": 0.1,
+    "cjk": 0.3,
+    "wide": 0.4,
+    "letter": 0.4,
+    "sign": 0.4,
+}
+#: What each weight differs by on its own: a part of itself, and a little where the default is nothing.
+_OWN_SHARE, _OWN_TOKENS = 0.15, 0.02
+#: What stays unexplained of a count: a part of it, and the variance of each token, since words come as they come.
+_NOISE_SHARE, _NOISE_PER_TOKEN = 0.02, 0.2
+#: An error beyond this many standard deviations is taken for one of just so many.
+_SURPRISE_LIMIT = 4.0
+#: How much of the prior's doubt returns with each count, so that a host that changes is followed.
+_RETURNING_DOUBT = 0.001
+#: No weight goes beyond this many times its default, and a token.
+_LIMIT_FACTOR, _LIMIT_TOKENS = 4.0, 1.0
+#: A figure that differs more than this from what was expected is no count of this text.
+_LARGEST_RATIO, _LARGEST_DIFFERENCE = 4.0, 12
+_VERSION = 1
+
+_Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What was learnt about one model: tokens for each feature, how sure that is, and from how many counts."""
+
+    values: tuple[float, ...]
+    #: Covariance of the values; None stands for the prior.
+    doubt: _Matrix | None = None
+    learnt: int = 0
+
+    def to_row(self) -> dict[str, Any]:
+        """Return plain JSON values: about 15 kB once something was learnt, and nothing of any text."""
+        rows = self.doubt and [[_shorten(value) for value in row[: at + 1]] for at, row in enumerate(self.doubt)]
+        values = [_shorten(value) for value in self.values]
+        return {"version": _VERSION, "learnt": self.learnt, "values": values, "doubt": rows}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Weights:
+        """Return the weights of a row that `to_row` made. Raises ValueError for any other."""
+        try:
+            if row["version"] != _VERSION or type(row["learnt"]) is not int or row["learnt"] < 0:
+                raise ValueError("the weights are of another version")
+            values = tuple(_read_number(value) for value in row["values"])
+            doubt = None if row["doubt"] is None else _read_doubt(row["doubt"])
+        except (KeyError, TypeError, IndexError, OverflowError) as error:
+            raise ValueError(f"the weights are damaged: {error!r}") from None
+        if len(values) != len(NAMES) or any(
+            not 0 <= value <= limit for value, limit in zip(values, _LIMITS, strict=True)
+        ):
+            raise ValueError("a weight is missing or out of bounds")
+        return cls(values, doubt, row["learnt"])
+
+
+def _shorten(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def _read_number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a weight")
+    return float(value)
+
+
+def _read_doubt(rows: Any) -> _Matrix:
+    """Return the whole of a symmetric matrix whose lower half is `rows`. Raises ValueError for what is none."""
+    size = len(NAMES)
+    lower = [[_read_number(value) for value in row] for row in rows]
+    if [len(row) for row in lower] != list(range(1, size + 1)):
+        raise ValueError("the doubt has another shape")
+    prior = _prior()
+    for at, row in enumerate(lower):
+        if not 0 < row[at] <= 1.1 * prior[at][at]:
+            raise ValueError("the doubt is out of bounds")
+        if any(value * value > 1.1 * row[at] * lower[other][other] for other, value in enumerate(row)):
+            raise ValueError("the doubt is not a covariance")
+    return tuple(tuple(lower[max(at, to)][min(at, to)] for to in range(size)) for at in range(size))
+
+
+DEFAULT_WEIGHTS = Weights(tuple(_DEFAULTS.get(name, 0.0) for name in NAMES))
+_LIMITS = tuple(_LIMIT_FACTOR * value + _LIMIT_TOKENS for value in DEFAULT_WEIGHTS.values)
+
+
+@cache
+def _prior() -> _Matrix:
+    families = [name.split("_")[0] for name in NAMES]
+    defaults = DEFAULT_WEIGHTS.values
+
+    def covary(at: int, to: int) -> float:
+        shared = _FAMILIES[families[at]] ** 2 * defaults[at] * defaults[to] if families[at] == families[to] else 0.0
+        return shared + ((_OWN_SHARE * defaults[at] + _OWN_TOKENS) ** 2 if at == to else 0.0)
+
+    return tuple(tuple(covary(at, to) for to in range(len(NAMES))) for at in range(len(NAMES)))
+
+
+def count_text(text: str, weights: Weights = DEFAULT_WEIGHTS) -> int:
+    """Return about how many tokens `text` has: at least 1 for text that is not empty."""
+    return count_measured(measure(text), weights) if text else 0
+
+
+def count_measured(counts: Counts, weights: Weights) -> int:
+    """Return the tokens of a text, not empty, of which `pieces.measure` counted so much."""
+    # Rounding keeps the order, and so do products and sums of figures that are not negative.
+    return max(1, round(_weigh(counts.values(), weights)))
+
+
+def _weigh(counts: Iterable[int], weights: Weights) -> float:
+    return math.fsum(map(mul, counts, weights.values))
+
+
+def learn(weights: Weights, texts: Sequence[str], tokens: int) -> Weights:
+    """Return weights that know that `texts` had `tokens` together; the same weights when that cannot be a count."""
+    if tokens <= 0 or not any(texts):
+        return weights
+    counts = [sum(figures) for figures in zip(*(measure(text).values() for text in texts), strict=True)]
+    expected = _weigh(counts, weights)
+    ratio = tokens / max(1.0, expected)
+    if abs(tokens - expected) > _LARGEST_DIFFERENCE and not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
+        return weights
+    return _update(weights, counts, tokens - expected, (_NOISE_SHARE * tokens) ** 2 + _NOISE_PER_TOKEN * tokens)
+
+
+def _update(weights: Weights, counts: Sequence[int], error: float, noise: float) -> Weights:
+    """One step of the filter: move each weight by its doubt along `counts`, and doubt it less there."""
+    prior = _prior()
+    doubt = weights.doubt or prior
+    present = [at for at, count in enumerate(counts) if count]
+    along = [sum(row[at] * counts[at] for at in present) for row in doubt]
+    # The last digits of a matrix that was written and read may leave a little less than nothing.
+    spread = max(0.0, sum(along[at] * counts[at] for at in present)) + noise
+    surprise = _SURPRISE_LIMIT * math.sqrt(spread)
+    step = max(-surprise, min(surprise, error)) / spread
+    moved = (value + step * part for value, part in zip(weights.values, along, strict=True))
+    values = tuple(min(limit, max(0.0, value)) for value, limit in zip(moved, _LIMITS, strict=True))
+    keep, back = 1 - _RETURNING_DOUBT, _RETURNING_DOUBT
+    after = tuple(
+        tuple(
+            keep * (value - part * other / spread) + back * first
+            for value, other, first in zip(row, along, prior_row, strict=True)
+        )
+        for row, part, prior_row in zip(doubt, along, prior, strict=True)
+    )
+    return Weights(values, after, weights.learnt + 1)
+
+
+# ---------------------------------------------------------------- rates for a page
+
+#: A class of which a text has fewer characters takes its rate from the sample.
+_FEWEST_CHARACTERS = 30
+_SAMPLE = (
+    "Explain in a few sentences what this function returns, and when it fails: the answer is for beginners.\n"
+    "def read_lines(path, limit=100):\n    with open(path) as file:\n        return [line.strip() for line in file]\n"
+    "请用简单的语言解释这段代码的作用，并说明它在什么情况下会失败。\n"
+    "このコードが何をするのか、どんなときにエラーになるのかを、わかりやすく説明してください。\n"
+    "Объясните простыми словами, что делает этот код и в каких случаях он завершается ошибкой.\n"
+    "Τι επιστρέφει; 무엇을 반환합니까? مرحبا → ✓ — … 😀🎉🚀 1234 56.78 2026-11-22 café naïve\n"
+)
+
+
+def rates(text: str, weights: Weights = DEFAULT_WEIGHTS) -> dict[str, float]:
+    """Return tokens per character for each of CHARACTER_CLASSES; times the characters they add up to the count."""
+    return count_with_rates(text, weights)[1]
+
+
+def count_with_rates(text: str, weights: Weights = DEFAULT_WEIGHTS) -> tuple[int, dict[str, float]]:
+    """Return `count_text` and `rates` of one pass over `text`."""
+    counts = measure(text)
+    shares = _share(counts, weights)
+    sampled = _share(_measure_sample(), weights)
+    found: dict[str, float] = {}
+    for name, characters in count_characters(text).items():
+        is_enough = characters >= _FEWEST_CHARACTERS
+        found[name] = shares[name] / characters if is_enough else sampled[name] / _count_sample()[name]
+    return (count_measured(counts, weights) if text else 0), found
+
+
+def _share(counts: Counts, weights: Weights) -> dict[str, float]:
+    """Return the tokens by the class of the characters that they come from."""
+    weighed = dict(zip(NAMES, map(mul, counts.values(), weights.values), strict=True))
+    return {name: sum(weighed[feature] for feature in features) for name, features in FEATURES.items()}
+
+
+@cache
+def _measure_sample() -> Counts:
+    return measure(_SAMPLE)
+
+
+@cache
+def _count_sample() -> dict[str, int]:
+    return count_characters(_SAMPLE)

@@ -1,0 +1,139 @@
+// @ts-check
+// The words of the gauge, and the number between two counts: pure functions. The kernel has the same words in
+// notebook/gauge_text.py; tests/gauge_golden.json holds both to it.
+
+/** Classes of characters that have about the same number of tokens each; those of core/tokens.py. */
+export const CLASSES = /** @type {Record<string, RegExp>} */ ({
+  latin: /[A-Z\u00c0-\u00d6\u00d8-\u00dea-z\u00aa\u00b5\u00ba\u00df-\u00f6\u00f8-\u02af\u0300-\u036f\u1e00-\u1eff]/gu,
+  cyrillic: /[\u0400-\u052f]/gu,
+  han: /[\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]/gu,
+  kana: /[\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f]/gu,
+  digit: /[0-9]/gu,
+  space: /[\t\u000b\u000c \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/gu,
+  newline: /[\r\n]/gu,
+  symbol: /[!-\/:-@\[-`\{-~\u3001-\u3004\u3008-\u3020\u3030-\u3040\u30a0\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]/gu,
+  wide: /[𐀀-􏿿]/gu,
+  other: /[^A-Z\u00c0-\u00d6\u00d8-\u00dea-z\u00aa\u00b5\u00ba\u00df-\u00f6\u00f8-\u02af\u0300-\u036f\u1e00-\u1eff\u0400-\u052f\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f0-9\t\u000b\u000c \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\r\n!-\/:-@\[-`\{-~\u3001-\u3004\u3008-\u3020\u3030-\u3040\u30a0\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65𐀀-􏿿]/gu,
+});
+/** Tokens per character, where no kernel has said better. */
+export const RATES = /** @type {Record<string, number>} */ ({latin: 0.16192, cyrillic: 0.22475, han: 0.71325, kana: 0.5515, digit: 0.63311, space: 0.30236, newline: 0.12875, symbol: 0.95321, wide: 2.04, other: 0.54155});
+/** What the template adds to one short message. */
+export const OVERHEAD = 8;
+const SYMBOLS = { USD: "$", CNY: "¥" };
+const MAGIC = /^\s*(%%?)kimi(_estimate)?(?![\w.])/;
+
+/** Return "cell" for a cell that is a prompt, "line" for a line that is one, else "". */
+export function kindOf(text) {
+  const match = MAGIC.exec(text);
+  return match ? (match[1] === "%%" ? "cell" : "line") : "";
+}
+
+/** Return how many characters of each class `text` has. */
+export function countCharacters(text) {
+  const counts = {};
+  for (const [name, expression] of Object.entries(CLASSES)) counts[name] = (text.match(expression) ?? []).length;
+  return counts;
+}
+
+/** Return the tokens of a draft by what was last known of it; `counts` are those of its characters now. */
+export function extrapolate(base, counts) {
+  const rates = { ...RATES, ...base?.rates };
+  let tokens = base ? base.tokens : OVERHEAD;
+  for (const name in counts) tokens += (rates[name] ?? 0) * (counts[name] - (base?.counts[name] ?? 0));
+  return Math.max(1, Math.ceil(tokens));
+}
+
+/**
+ * Return the pieces of a report as text; a piece that has nothing to say is empty.
+ * @param {any} message as the kernel sends it
+ * @param {number | null} [digits] digits of money after the point; by its size when absent
+ */
+export function describe(message, digits = null) {
+  const note = [message.message, message.remedy].filter(Boolean).join(" → ");
+  if (message.tokens == null)
+    return { tokens: "", cost: "", share: "", answer: "", budget: "", hover: "", note };
+  const about = message.counted ? "" : "≈ ";
+  const { tokens, price } = message;
+  const money = (count, kind) => formatMoney((count * Number(price[kind])) / 1e6, price.currency, digits);
+  return {
+    tokens: about + nameTokens(tokens),
+    cost: price ? about + money(tokens, "input") : "unknown price",
+    share: describeShare(tokens, message.context),
+    answer: describeAnswer(message.answer, price && (count => money(count, "output"))),
+    budget: describeBudget(message.budget, digits),
+    note,
+    hover: describeParts(message),
+  };
+}
+
+/** Return what a run took beside what was expected. */
+export function describeRun(message, digits = null) {
+  const verb = message.estimated ? "≈ " : "billed ";
+  const parts = [`est. ${group(message.expected)} → ${verb}${group(message.prompt_tokens)}`];
+  if (message.cached_tokens) parts.push(`${group(message.cached_tokens)} cached`);
+  const { cost, currency } = message;
+  parts.push(cost == null ? "unknown price" : formatMoney(Number(cost), currency, digits));
+  return parts.join(" · ");
+}
+
+/** Return what the calls of a session took together. */
+export function describeTotals(message, digits = null) {
+  const parts = [`${message.calls} call${message.calls === 1 ? "" : "s"}`, `${formatTokens(message.tokens)} tokens`];
+  for (const [currency, amount] of message.costs) parts.push(formatMoney(Number(amount), currency, digits));
+  if (message.unpriced) parts.push(`${message.unpriced} of unknown price`);
+  return parts.join(" · ");
+}
+
+/** Write an amount for a reader: `$0.0021`, and two significant digits below a tenth of a cent: `$0.000028`. */
+export function formatMoney(amount, currency, digits = null) {
+  const symbol = SYMBOLS[currency] ?? `${currency} `;
+  if (amount === 0) return `${symbol}0`;
+  if (digits != null) return symbol + amount.toFixed(digits);
+  if (amount >= 100) {
+    const [whole, cents] = amount.toFixed(2).split(".");
+    return `${symbol}${group(Number(whole))}.${cents}`;
+  }
+  const places = amount >= 0.001 ? 4 : 1 - Number(amount.toExponential().split("e")[1]);
+  return symbol + amount.toFixed(places);
+}
+
+/** Write a number of tokens for a reader, as in `412`, `1.2K`, `1.05M`. */
+export function formatTokens(count) {
+  if (count < 1000) return String(count);
+  return count < 999_950 ? `${(count / 1000).toFixed(1)}K` : `${(count / 1_000_000).toFixed(2)}M`;
+}
+
+function group(count) {
+  return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+function nameTokens(count) {
+  return `${group(count)} token${count === 1 ? "" : "s"}`;
+}
+
+function describeShare(tokens, context) {
+  if (!context) return "";
+  const share = (100 * tokens) / context;
+  return `${share < 0.1 ? "< 0.1" : share.toFixed(1)}% of ${formatTokens(context)}`;
+}
+
+function describeAnswer(answer, money) {
+  if (!answer) return "";
+  const { low, high } = answer;
+  const write = money || formatTokens;
+  const span = low == null || low === high ? write(high) : `${write(low)}–${write(high)}`;
+  return (low == null ? "answer up to " : "answer ") + span + (money ? "" : " tokens");
+}
+
+function describeBudget(budget, digits) {
+  if (!budget) return "";
+  const { left, amount, currency } = budget;
+  return `${formatMoney(Number(left), currency, digits)} left of ${SYMBOLS[currency] ?? `${currency} `}${amount}`;
+}
+
+function describeParts(message) {
+  const parts = Object.entries(message.parts).map(([name, tokens]) => `${name} ${group(tokens)}`);
+  const lines = [message.model, parts.join(" · ")];
+  if (message.answer) lines.push(`answer: by ${message.answer.basis}`);
+  return lines.join("\n");
+}

@@ -1,0 +1,136 @@
+"""Tokens of prompts: counted by the API, each content once; until then, and where it cannot be asked, counted here.
+
+The promise: the API is never asked twice for the same content and model, an image is sent to it for counting at most
+once, and each figure that the host gives makes the local count better.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Protocol
+
+from kimi_magics.core.estimate import count_parts, learn_prompt
+from kimi_magics.core.media import Image
+from kimi_magics.core.messages import Message
+from kimi_magics.core.models import Model
+from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.tokens import rates
+from kimi_magics.core.wire import content_hash
+from kimi_magics.store.weights import WeightsStore
+
+_REMEMBERED = 4096
+_SAVE_SECONDS = 5.0
+#: Stands where a message has images only, since a message must not be empty: one token.
+_STAND_IN = "."
+
+
+class Host(Protocol):
+    """What counts: the client."""
+
+    def count(self, prompt: Prompt) -> int:
+        """Return the prompt's tokens. Raises CallError."""
+
+
+class Counting:
+    """What one kernel knows of the tokens of prompts; safe to use from several threads."""
+
+    def __init__(self, weights: WeightsStore | None = None) -> None:
+        self._weights = weights or WeightsStore()
+        self._known: OrderedDict[str, int] = OrderedDict()
+        self._images: dict[tuple[str, str], int] = {}
+        self._lock = threading.Lock()
+        self._saved_at = 0.0
+
+    def count_here(self, prompt: Prompt) -> int:
+        """Return about how many tokens `prompt` has, without asking; what is known of its images is used."""
+        return sum(self.count_parts_here(prompt).values())
+
+    def count_parts_here(self, prompt: Prompt) -> dict[str, int]:
+        """Return the same by what it is for: draft, system, history, images, template."""
+        parts = count_parts(prompt, self._weights.get(prompt.model.name))
+        images = [self._images.get(_image_key(image, prompt.model)) for image in _images(prompt)]
+        if images and None not in images:
+            parts["images"] = sum(image or 0 for image in images)
+        return parts
+
+    def rates(self, prompt: Prompt) -> dict[str, float]:
+        """Return the tokens per character, by class, of the text that is being written."""
+        return rates(prompt.messages[-1].text, self._weights.get(prompt.model.name))
+
+    def recall(self, prompt: Prompt) -> int | None:
+        """Return what the host counted for the same content and model before, or None."""
+        with self._lock:
+            total = self._recall(content_hash(without_images(prompt)))
+            sizes = [self._images.get(_image_key(image, prompt.model)) for image in _images(prompt)]
+        if total is None or None in sizes:
+            return None
+        return total + sum(size or 0 for size in sizes) - _stand_ins(prompt)
+
+    def ask(self, prompt: Prompt, host: Host) -> int:
+        """Return the prompt's tokens, counted by the host now or before. Raises CallError."""
+        text_only = without_images(prompt)
+        total = self._ask(text_only, host) - _stand_ins(prompt)
+        return total + sum(self._ask_image(image, prompt.model, host) for image in _images(prompt))
+
+    def learn(self, prompt: Prompt, tokens: int) -> None:
+        """Take what the host counted or billed for `prompt` as a lesson for the local count."""
+        name = prompt.model.name
+        self._weights.put(name, learn_prompt(self._weights.get(name), prompt, tokens))
+        if time.monotonic() - self._saved_at > _SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Keep what was learnt for other kernels and days."""
+        self._saved_at = time.monotonic()
+        self._weights.save()
+
+    def _ask(self, prompt: Prompt, host: Host) -> int:
+        key = content_hash(prompt)
+        with self._lock:
+            total = self._recall(key)
+        if total is None:
+            total = host.count(prompt)
+            with self._lock:
+                self._known[key] = total
+                if len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+            self.learn(prompt, total)
+        return total
+
+    def _recall(self, key: str) -> int | None:
+        if key in self._known:
+            self._known.move_to_end(key)
+        return self._known.get(key)
+
+    def _ask_image(self, image: Image, model: Model, host: Host) -> int:
+        """Return the image's own part: what it adds to a message of one token."""
+        key = _image_key(image, model)
+        if key not in self._images:
+            alone = Prompt(model, (Message("user", _STAND_IN),))
+            with_image = replace(alone, messages=(Message("user", _STAND_IN, (image,)),))
+            self._images[key] = max(0, host.count(with_image) - self._ask(alone, host))
+        return self._images[key]
+
+
+def without_images(prompt: Prompt) -> Prompt:
+    """Return the prompt's text alone."""
+    if not any(message.images for message in prompt.messages):
+        return prompt
+    messages = (replace(message, text=message.text or _STAND_IN, images=()) for message in prompt.messages)
+    return replace(prompt, messages=tuple(messages))
+
+
+def _stand_ins(prompt: Prompt) -> int:
+    return sum(1 for message in prompt.messages if message.images and not message.text)
+
+
+def _images(prompt: Prompt) -> list[Image]:
+    return [image for message in prompt.messages for image in message.images]
+
+
+def _image_key(image: Image, model: Model) -> tuple[str, str]:
+    return hashlib.sha256(image.data).hexdigest(), model.name

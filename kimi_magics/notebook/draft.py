@@ -1,0 +1,237 @@
+"""What a cell that is being written would send: its tokens and cost, or why it would not be sent.
+
+It takes the way of the cell itself (`LineParser`, `Session.build`, `Session.estimate`), so that what is shown beside a
+draft is what its run would send.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal
+
+from kimi_magics.core.ask import Ask, HelpRequested, LineParser
+from kimi_magics.core.budget import Budget
+from kimi_magics.core.estimate import Estimate
+from kimi_magics.core.media import Image
+from kimi_magics.core.outlook import Outlook
+from kimi_magics.core.prompt import Prompt
+from kimi_magics.errors import BadRequestError, CallError, KimiError, MissingKeyError, NotFoundError
+from kimi_magics.notebook.session import Session
+
+#: `local` is counted here, `counted` by the API; `offline` is counted here because the API could not be asked.
+State = Literal["local", "counted", "offline", "over-budget", "over-context", "empty", "error", "off"]
+Nearness = Literal["", "near-budget", "near-context"]
+
+# From this part on, the end of the context is near.
+_NEAR_CONTEXT = 0.8
+# A host that could not be asked is left alone for a while, ever longer.
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 120.0
+_MAGIC = re.compile(r"\s*(%%?)(kimi(?:_estimate)?)(?![\w.])[ \t]*(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is to be said of a draft. `message` and `remedy` tell why it would not be sent, or was not counted."""
+
+    state: State
+    estimate: Estimate | None = None
+    #: Tokens by what they are for; they sum up to the estimate's.
+    parts: Mapping[str, int] = field(default_factory=dict)
+    #: Tokens per character of the text that is being written, by class of character.
+    rates: Mapping[str, float] = field(default_factory=dict)
+    outlook: Outlook | None = None
+    budget: Budget | None = None
+    warning: Nearness = ""
+    message: str = ""
+    remedy: str = ""
+    #: Whether it may change without an edit: it fills in variables or names an image.
+    depends: bool = False
+    #: Whether the API may still be asked.
+    is_final: bool = True
+
+
+def is_draft(source: str) -> bool:
+    """Tell whether the text of a cell, or one line of it, is a prompt for Kimi."""
+    return _MAGIC.match(source) is not None
+
+
+class Drafts:
+    """Reports on drafts, for one shell; safe to use from several threads.
+
+    `find_images` turns what `-i` names into pictures; `clock` is for tests.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        parsers: Mapping[str, LineParser],
+        *,
+        variables: Callable[[], Mapping[str, Any]],
+        find_images: Callable[[Ask, Mapping[str, Any]], list[Image]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._parsers = parsers
+        self._variables = variables
+        self._find_images = find_images
+        self._clock = clock
+        #: Why the host did not count, by model, or for all under an empty name.
+        self._troubles: dict[str, _Trouble] = {}
+
+    def report(self, source: str, *, cell: str | None = None, may_ask: bool = True) -> Report:
+        """Return what is to be said of `source`, a whole cell or a line; with `may_ask` the API counts it.
+
+        Never raises KimiError: what is wrong is part of the report.
+        """
+        depends = False
+        try:
+            mode = self._session.config.get("gauge")
+            if mode == "off":
+                return Report("off", message="the gauge is off", remedy="%kimi_config gauge=live")
+            ask = self._parse(source)
+            if not ask.text.strip() and not ask.image:
+                return Report("empty", message="the prompt is empty")
+            depends = bool(ask.image) or "{{" in ask.text or "{{" in (ask.system or "")
+            variables = self._variables()
+            prompt = self._session.build(ask, variables=variables, images=self._find_images(ask, variables))
+            report = self._judge(prompt, cell=cell, may_ask=may_ask and mode == "live", is_local=mode == "local")
+        except HelpRequested:
+            return Report("empty", message="shows the help")
+        except KimiError as error:
+            return Report("error", message=error.message, remedy=error.remedy, depends=depends)
+        return replace(report, depends=depends)
+
+    def forget_trouble(self) -> None:
+        """Ask the host again at once, as when the user wants it now."""
+        self._troubles.clear()
+
+    def _parse(self, source: str) -> Ask:
+        match = _MAGIC.match(source)
+        if match is None:
+            raise HelpRequested
+        marks, name, rest = match.groups()
+        parser = self._parsers[name]
+        if marks == "%":
+            return parser.parse_line(rest)
+        line, _, body = rest.partition("\n")
+        return parser.parse_cell(line, body)
+
+    def _judge(self, prompt: Prompt, *, cell: str | None, may_ask: bool, is_local: bool) -> Report:
+        trouble = "" if is_local else self._find_trouble(prompt)
+        if may_ask and not trouble:
+            trouble = self._ask(prompt)
+        estimate = self._session.estimate(prompt, may_ask=False)
+        outlook, budget = self._session.expect_answer(prompt, cell=cell), self._session.budget
+        state, warning, message = self._find_limits(prompt, estimate, outlook, budget)
+        if not state:
+            state = "counted" if estimate.is_counted else "offline" if trouble else "local"
+        return Report(
+            state,
+            estimate,
+            parts=_fit(self._session.counting.count_parts_here(prompt), estimate.prompt_tokens),
+            rates=self._session.counting.rates(prompt),
+            outlook=outlook,
+            budget=budget,
+            warning=warning,
+            message=message or ("" if estimate.is_counted else trouble),
+            is_final=estimate.is_counted or is_local or bool(trouble),
+        )
+
+    def _find_trouble(self, prompt: Prompt) -> str:
+        """Return why the host is not to be asked just now."""
+        troubles = (self._troubles.get(name) for name in ("", prompt.model.name))
+        return next((one.reason for one in troubles if one and self._clock() < one.until), "")
+
+    def _ask(self, prompt: Prompt) -> str:
+        """Have the host count; return why it did not, and leave it alone for a while then."""
+        name = prompt.model.name
+        try:
+            self._session.count(prompt)
+        except (CallError, MissingKeyError) as error:
+            # A model or a request that the host refuses says nothing of others.
+            key = name if isinstance(error, BadRequestError | NotFoundError) else ""
+            before = self._troubles.get(key)
+            pause = min(2 * before.pause, _LONGEST_PAUSE_SECONDS) if before else _PAUSE_SECONDS
+            self._troubles[key] = _Trouble(error.message, self._clock() + pause, pause)
+            return error.message
+        for key in ("", name):
+            self._troubles.pop(key, None)
+        return ""
+
+    def _find_limits(
+        self, prompt: Prompt, estimate: Estimate, outlook: Outlook | None, budget: Budget | None
+    ) -> tuple[State | Literal[""], Nearness, str]:
+        """Return the state, the warning and the sentence where a limit is passed or near."""
+        context, needed = prompt.model.context_tokens, estimate.prompt_tokens + (prompt.max_tokens or 0)
+        if context is not None and needed > context:
+            return "over-context", "", f"{needed:,} tokens with the answer do not fit the context of {context:,}"
+        if budget is not None:
+            currency = estimate.price.currency if estimate.price else self._session.currency
+            verdict = budget.judge(self._session.cost_of_call(estimate, outlook), currency)
+            if verdict == "over":
+                return "over-budget", "", "over the budget: the cell would not be sent"
+            if verdict == "unknown":
+                return "over-budget", "", "the price is unknown, so the budget forbids the call"
+            if verdict == "near":
+                return "", "near-budget", "near the end of the budget"
+        if context is not None and needed > _NEAR_CONTEXT * context:
+            return "", "near-context", "near the end of the context"
+        return "", "", ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why the host did not count; it is not asked again before `until`, which is `pause` seconds later."""
+
+    reason: str
+    until: float
+    pause: float
+
+
+def _fit(parts: Mapping[str, int], total: int) -> dict[str, int]:
+    """Return the parts, counted here, so that they sum up to `total`: the texts share the difference."""
+    fixed = {name: tokens for name, tokens in parts.items() if name in ("images", "template")}
+    loose = {name: tokens for name, tokens in parts.items() if name not in fixed and tokens}
+    rest, known = max(0, total - sum(fixed.values())), sum(loose.values())
+    if not loose:
+        return {name: tokens for name, tokens in fixed.items() if tokens}
+    shares = {name: rest * tokens // known for name, tokens in loose.items()}
+    largest = max(shares, key=lambda name: shares[name])
+    shares[largest] += rest - sum(shares.values())
+    return {name: tokens for name, tokens in {**shares, **fixed}.items() if tokens}
+
+
+def report_message(report: Report) -> dict[str, Any]:
+    """Return the report as JSON-ready values: money as text, tokens as numbers, null for what is not known."""
+    estimate = report.estimate
+    message: dict[str, Any] = {
+        "state": report.state,
+        "warning": report.warning,
+        "message": report.message,
+        "remedy": report.remedy,
+        "depends": report.depends,
+        "final": report.is_final,
+    }
+    if estimate is None:
+        return message
+    price, outlook, budget = estimate.price, report.outlook, report.budget
+    return message | {
+        "model": estimate.model.name,
+        "tokens": estimate.prompt_tokens,
+        "counted": estimate.is_counted,
+        "context": estimate.model.context_tokens,
+        "price": price and {"input": str(price.input), "output": str(price.output), "currency": price.currency},
+        "parts": dict(report.parts),
+        "rates": {name: round(rate, 5) for name, rate in report.rates.items()},
+        "answer": outlook and {"low": outlook.low, "high": outlook.high, "basis": outlook.basis},
+        "budget": budget
+        and {
+            "left": str(max(Decimal(0), budget.left)),
+            "amount": f"{budget.amount:f}",
+            "currency": budget.currency,
+        },
+    }

@@ -1,0 +1,243 @@
+"""The gauge's half in the kernel: reports on the drafts that a page asks about, while cells run too.
+
+A page opens a comm of the target `kimi_magics.gauge`; `hello` tells a page that is there already that it may. Each
+question has a number and a cell and gets one or two answers: at once what is known here, then, where that is wanted,
+what the API counted. The messages are held in `tests/gauge_golden.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from kimi_magics.errors import KimiError
+from kimi_magics.notebook.comms import LatestParents, leave_parents, tame
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from kimi_magics.core.reply import Reply
+    from kimi_magics.notebook.draft import Drafts
+    from kimi_magics.notebook.session import Session
+
+TARGET = "kimi_magics.gauge"
+HELLO = "kimi_magics.hello"
+Message = dict[str, Any]
+
+#: Questions to the API, which may be slow to answer, in threads of their own.
+_ASKERS = 3
+#: A page that was closed without a word leaves its comm behind.
+_MOST_PAGES = 16
+_BALANCE_SECONDS = 60.0
+
+
+class Gauge:
+    """Answers the pages of one kernel. What is heavy is made, in a thread, at the first question."""
+
+    def __init__(
+        self, shell: InteractiveShell, *, session: Callable[[], Session], drafts: Callable[[], Drafts]
+    ) -> None:
+        self._shell = shell
+        self._session = session
+        self._drafts = drafts
+        self._pages: dict[str, Any] = {}
+        self._latest: dict[tuple[str, str], int] = {}
+        self._quick = _Workers(shell, 1)
+        self._slow = _Workers(shell, _ASKERS)
+        self._parents = LatestParents(shell)
+        self._give_parents_back: Callable[[], None] = lambda: None
+        self._balance: tuple[float, Message] | None = None
+
+    # ------------------------------------------------------------ life
+
+    def open(self) -> None:
+        """Take pages, and tell those that are there."""
+        from comm import create_comm, get_comm_manager
+
+        get_comm_manager().register_target(TARGET, self._accept)
+        self._parents.open()
+        self._shell.events.register("post_run_cell", self._after_cell)
+        self._give_parents_back = leave_parents(getattr(self._shell, "kernel", None), self._is_ours)
+        create_comm(target_name=HELLO).close()
+
+    def close(self) -> None:
+        """Let the pages go."""
+        from comm import get_comm_manager
+
+        with contextlib.suppress(KeyError):
+            get_comm_manager().unregister_target(TARGET, self._accept)
+        with contextlib.suppress(ValueError):
+            self._shell.events.unregister("post_run_cell", self._after_cell)
+        self._parents.close()
+        self._give_parents_back()
+        for page in list(self._pages.values()):
+            page.close()
+        self._pages.clear()
+        self._quick.end()
+        self._slow.end()
+
+    def _after_cell(self, _result: object = None) -> None:
+        # Variables may have changed, and with them what drafts would send.
+        self._tell_all({"op": "ran"})
+
+    # ------------------------------------------------------------ pages
+
+    def _is_ours(self, message: Mapping[str, Any]) -> bool:
+        content = message.get("content", {})
+        return content.get("comm_id") in self._pages or content.get("target_name") == TARGET
+
+    def _accept(self, page: Any, _message: Mapping[str, Any]) -> None:
+        # The message that opens a comm becomes the parent of what threads print, too.
+        self._parents.restore()
+        tame(page, lambda data: self._take(page, data), parents=self._parents)
+        page.on_close(lambda _message: self._pages.pop(page.comm_id, None))
+        self._pages[page.comm_id] = page
+        if len(self._pages) > _MOST_PAGES:
+            self._pages.pop(next(iter(self._pages))).close()
+        self._quick.do(lambda: page.send({"op": "settings", **self._settings()}))
+
+    def _take(self, page: Any, data: Mapping[str, Any]) -> None:
+        """Take a question of a page; runs on a subshell while a cell runs, so that it must be quick."""
+        match data.get("op"):
+            case "estimate":
+                key = (page.comm_id, str(data["cell"]))
+                self._latest[key] = data["seq"]
+                self._quick.do(lambda: self._answer(page, data))
+            case "set":
+                self._quick.do(lambda: self._set(str(data["gauge"])))
+            case "balance":
+                self._slow.do(lambda: page.send({"op": "balance", **self._find_balance()}))
+
+    def _answer(self, page: Any, data: Mapping[str, Any]) -> None:
+        """Tell what is known here, and have the API asked where that is wanted and needed."""
+        from kimi_magics.notebook.draft import report_message
+
+        cell, drafts = str(data["cell"]), self._drafts()
+        head = {"op": "report", "seq": data["seq"], "cell": cell}
+        is_wanted_now = bool(data.get("now"))
+        if is_wanted_now:
+            drafts.forget_trouble()
+        report = drafts.report(data["text"], cell=cell, may_ask=False)
+        is_last = report.is_final or bool(data.get("passive"))
+        page.send({**head, **report_message(report), "final": is_last})
+        if is_last:
+            return
+
+        def ask() -> None:
+            # Meanwhile the user may have typed on: the latest wins.
+            if self._latest.get((page.comm_id, cell)) == data["seq"]:
+                page.send({**head, **report_message(drafts.report(data["text"], cell=cell)), "final": True})
+
+        self._slow.do(ask)
+
+    def _set(self, value: str) -> None:
+        with contextlib.suppress(KimiError):
+            self._session().config.set("gauge", value)
+        self.tell_settings()
+
+    def _find_balance(self) -> Message:
+        """Return the account's balance, asked for at most once a minute."""
+        now = time.monotonic()
+        if self._balance is None or now - self._balance[0] >= _BALANCE_SECONDS:
+            session = self._session()
+            try:
+                answer: Message = {"amount": str(session.client.balance()), "currency": session.currency, "error": ""}
+            except KimiError as error:
+                answer = {"amount": None, "currency": session.currency, "error": error.message}
+            self._balance = now, answer
+        return self._balance[1]
+
+    # ------------------------------------------------------------ what pages are told
+
+    def tell_settings(self) -> None:
+        """Tell every page the settings and totals as they are now."""
+        if self._pages:
+            self._quick.do(lambda: self._tell_all({"op": "settings", **self._settings()}))
+
+    def tell_run(self, reply: Reply, *, cell: str | None, expected: int) -> None:
+        """Tell every page what a run took, beside the `expected` prompt tokens; `cell` is the cell's id."""
+        if not self._pages:
+            return
+        if cell and reply.has_usage:
+            self._tell_all(run_message(reply, cell=cell, expected=expected))
+        self._tell_all({"op": "settings", **self._settings()})
+
+    def _settings(self) -> Message:
+        session = self._session()
+        return {"gauge": session.config.get("gauge"), "totals": totals_message(session)}
+
+    def insert_cell(self, source: str) -> bool:
+        """Ask a page to insert a cell below the active one; False when no page is there."""
+        for page in list(self._pages.values())[-1:]:
+            page.send({"op": "insert", "source": source})
+        return bool(self._pages)
+
+    def _tell_all(self, message: Message) -> None:
+        for page in list(self._pages.values()):
+            page.send(message)
+
+
+class _Workers:
+    """Does jobs in threads, so that neither the cell that runs nor the page's messages wait for them."""
+
+    def __init__(self, shell: InteractiveShell, count: int) -> None:
+        self._shell = shell
+        self._count = count
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Do `job` soon."""
+        while len(self._threads) < self._count:
+            context = contextvars.copy_context()
+            thread = threading.Thread(target=context.run, args=(self._work,), name="kimi-gauge", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._jobs.put(job)
+
+    def end(self) -> None:
+        """End the threads once what they do is done."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        self._threads.clear()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception:
+                self._shell.log.warning("the gauge of kimi_magics failed", exc_info=True)
+
+
+def run_message(reply: Reply, *, cell: str, expected: int) -> Message:
+    """Return what a run took, as JSON-ready values."""
+    usage = reply.usage
+    return {
+        "op": "run",
+        "cell": cell,
+        "expected": expected,
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "estimated": usage.estimated,
+        "cost": None if reply.cost is None else str(reply.cost),
+        "currency": reply.currency,
+        "seconds": round(reply.seconds or 0, 3),
+    }
+
+
+def totals_message(session: Session) -> Message:
+    """Return what the session's calls took together, as JSON-ready values."""
+    totals = session.history.totals()
+    return {
+        "calls": totals.calls,
+        "tokens": totals.prompt_tokens + totals.completion_tokens,
+        "costs": [[currency, str(amount)] for currency, amount in sorted(totals.costs.items()) if amount > Decimal(0)],
+        "unpriced": totals.unpriced,
+    }

@@ -1,0 +1,238 @@
+"""What is said of a draft: the figures of the request that its run would send, or why it would not be sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import gauge_golden
+import pytest
+from PIL import Image
+
+from kimi_magics.core.budget import Budget
+from kimi_magics.notebook.cell_runs import CellRuns
+from kimi_magics.notebook.draft import Drafts, Report
+from kimi_magics.notebook.lookup import PreparedImages
+from kimi_magics.notebook.magics import PARSERS
+from kimi_magics.notebook.session import Session
+from kimi_magics.sandbox import Fault, Sandbox
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """Reports on drafts as one kernel does, with variables of its own."""
+
+    def __init__(self, shell: Any) -> None:
+        self.session = Session()
+        self.variables: dict[str, Any] = {}
+        self.clock = Clock()
+        self.runs = CellRuns(shell)
+        images = PreparedImages(self.runs)
+        self.drafts = Drafts(
+            self.session,
+            PARSERS,
+            variables=lambda: self.variables,
+            find_images=lambda ask, variables: [images.find(name, variables) for name in ask.image],
+            clock=self.clock,
+        )
+
+    def __call__(self, source: str, **options: Any) -> Report:
+        return self.drafts.report(source, **options)
+
+
+@pytest.fixture
+def bench(sandbox: Sandbox, shell: Any) -> Iterator[Bench]:
+    bench = Bench(shell)
+    yield bench
+    bench.session.close()
+
+
+def questions(sandbox: Sandbox) -> int:
+    """Return how often the sandbox was asked to count."""
+    return sum(request.path.endswith("estimate-token-count") for request in sandbox.requests)
+
+
+def tokens(report: Report) -> int:
+    assert report.estimate is not None, report
+    return report.estimate.prompt_tokens
+
+
+def input_cost(report: Report) -> Decimal:
+    cost = report.estimate and report.estimate.input_cost
+    assert cost is not None
+    return cost
+
+
+def test_nothing_is_asked_unless_it_may_be(bench: Bench, sandbox: Sandbox) -> None:
+    report = bench("%%kimi\nWhat is a token?", may_ask=False)
+
+    assert (report.state, report.is_final, questions(sandbox)) == ("local", False, 0)
+    assert tokens(report) > 5
+
+
+def test_what_is_counted_is_what_the_run_is_billed_for(cells: Any, sandbox: Sandbox) -> None:
+    cells.run("topic = 'rivers ' * 40")
+    source = "%%kimi -s 'Answer in {{topic}}' --thinking off\nTell me about {{topic}}, {and} this."
+    report = cells.shell.magics_manager.registry["KimiMagics"].drafts.report(source)
+    cells.run(source)
+
+    assert report.state == "counted"
+    assert tokens(report) == cells["_kimi"].usage.prompt_tokens
+
+
+def test_the_same_content_is_asked_for_once_whatever_the_cell(bench: Bench, sandbox: Sandbox) -> None:
+    bench.variables["name"] = "you"
+    first = bench("%%kimi\nHello you", cell="a")
+    second = bench("%%kimi -o answer --max-tokens 50\nHello {{name}}", cell="b")
+    third = bench("%kimi Hello you", cell="c", may_ask=False)
+
+    assert [report.state for report in (first, second, third)] == ["counted"] * 3
+    assert questions(sandbox) == 1
+
+
+def test_parts_sum_up_to_the_whole(bench: Bench) -> None:
+    report = bench("%%kimi -s 'Be brief, and kind.'\nWhat is a token, and why is it one?")
+
+    assert set(report.parts) == {"draft", "system", "template"}
+    assert sum(report.parts.values()) == tokens(report)
+
+
+def test_an_image_is_sent_for_counting_once(bench: Bench, sandbox: Sandbox) -> None:
+    bench.variables["picture"] = Image.new("RGB", (300, 200), "red")
+    first = bench("%%kimi -i picture\nWhat is this?")
+    second = bench("%%kimi -i picture\nWhat is this, and why?")
+    with_picture = [request for request in sandbox.requests if b"image_url" in json.dumps(request.body).encode()]
+
+    assert [first.state, second.state] == ["counted", "counted"]
+    assert len(with_picture) == 1
+    assert first.parts["images"] == second.parts["images"] > 50
+
+
+@pytest.mark.parametrize("source", ["%%kimi -i picture -i picture\nWhat is this?", "%kimi -i picture -s short"])
+def test_an_image_counts_as_the_run_is_billed(cells: Any, sandbox: Sandbox, source: str) -> None:
+    cells.run("from PIL import Image; picture = Image.new('RGB', (300, 200), 'red')")
+    report = cells.shell.magics_manager.registry["KimiMagics"].drafts.report(source)
+    cells.run(source)
+
+    assert report.state == "counted"
+    assert tokens(report) == cells["_kimi"].usage.prompt_tokens
+
+
+def test_a_figure_is_not_drawn_while_a_cell_may_draw_on_it(bench: Bench) -> None:
+    bench.variables["picture"] = Image.new("RGB", (30, 20), "red")
+    bench.runs.is_busy = True
+    report = bench("%%kimi -i picture\nWhat is this?")
+
+    assert (report.state, report.message) == ("error", "picture is counted when the cell that runs is done")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("%%kimi --modle x\nhi", "unknown flag --modle"),
+        ("%%kimi\nhi {{nobody}}", "there is no variable 'nobody'"),
+        ("%%kimi -s 'open\nhi", "a quote on the line is not closed"),
+        ("%%kimi --effort max\nhi", "kimi-k2.6 has no --effort"),
+        ("%%kimi -i nothing.png\nhi", "nothing.png is neither a variable nor a file"),
+        ("%kimi --max-tokens none hi", "not a whole number above 0"),
+        ("%%kimi -o x sk-abcdefghijklmnopqrstuvwxyz\nhi", "looks like an API key"),
+    ],
+)
+def test_what_would_fail_the_cell_is_said_before_it_is_run(
+    bench: Bench, sandbox: Sandbox, source: str, message: str
+) -> None:
+    report = bench(source)
+
+    assert report.state == "error"
+    assert message in report.message
+    assert "abcdefghijklmnop" not in report.message + report.remedy
+    assert questions(sandbox) == 0
+
+
+@pytest.mark.parametrize("source", ["%%kimi", "%%kimi -m kimi-k3\n  \n", "%kimi", "%%kimi --help\nhi"])
+def test_a_prompt_without_text_is_no_error_yet(bench: Bench, source: str) -> None:
+    assert bench(source).state == "empty"
+
+
+def test_a_host_that_fails_is_left_alone_for_a_while(bench: Bench, sandbox: Sandbox) -> None:
+    sandbox.fault(Fault(503, times=None, path="tokenizers"))
+    reports = [bench(f"%%kimi\nHello {number}") for number in range(3)]
+    asked = questions(sandbox)
+
+    assert [report.state for report in reports] == ["offline"] * 3
+    assert "503" in reports[2].message
+    assert all(tokens(report) > 5 for report in reports)
+
+    bench.clock.now += 6
+    sandbox.clear()
+    assert asked <= 2
+    assert bench("%%kimi\nHello again").state == "counted"
+
+
+def test_a_model_that_the_host_refuses_says_nothing_of_others(bench: Bench, sandbox: Sandbox) -> None:
+    states = [bench(f"%%kimi -m {model}\nHello").state for model in ("kimi-k9", "kimi-k9", "kimi-k2.6")]
+
+    assert states == ["offline", "offline", "counted"]
+    assert questions(sandbox) == 2
+
+
+def test_without_a_key_the_local_number_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOONSHOT_API_KEY")
+    report = bench("%%kimi\nHello")
+
+    assert (report.state, report.is_final) == ("offline", True)
+    assert "no API key" in report.message
+
+
+@pytest.mark.parametrize(("mode", "state"), [("local", "local"), ("off", "off"), ("live", "counted")])
+def test_the_setting_says_where_a_draft_may_go(bench: Bench, sandbox: Sandbox, mode: str, state: str) -> None:
+    bench.session.config.set("gauge", mode)
+
+    assert bench("%%kimi\nHello").state == state
+    assert questions(sandbox) == (mode == "live")
+
+
+def test_limits_are_near_and_passed_before_the_run(bench: Bench) -> None:
+    assert bench("%%kimi --max-tokens 262140\nHello").state == "over-context"
+    assert bench("%%kimi --max-tokens 220000\nHello").warning == "near-context"
+    cost = input_cost(bench("%%kimi\nHello"))
+    bench.session.set_budget(Budget(cost))
+    assert bench("%%kimi\nHello").warning == "near-budget"
+    bench.session.set_budget(Budget(cost / 2))
+    assert bench("%%kimi\nHello").state == "over-budget"
+    bench.session.set_budget(Budget(Decimal(1)))
+    assert (bench("%%kimi\nHello").state, bench("%%kimi\nHello").warning) == ("counted", "")
+
+
+def test_an_unknown_price_under_a_budget_is_over_it(bench: Bench) -> None:
+    bench.session.set_budget(Budget(Decimal(1)))
+    report = bench("%%kimi -m kimi-k9\nHello")
+
+    assert report.state == "over-budget"
+    assert "price is unknown" in report.message
+
+
+def test_a_run_tells_what_to_expect_of_the_next(cells: Any, sandbox: Sandbox) -> None:
+    drafts = cells.shell.magics_manager.registry["KimiMagics"].drafts
+    assert drafts.report("%%kimi --max-tokens 300\nHello").outlook.low is None
+    for _ in range(3):
+        cells.run("%%kimi\nHello")
+    outlook = drafts.report("%%kimi\nHello").outlook
+
+    assert outlook.basis == "3 earlier runs of kimi-k2.6"
+    assert outlook.low <= cells["_kimi"].usage.completion_tokens <= outlook.high
+
+
+def test_the_messages_and_their_words_are_those_of_the_golden_file() -> None:
+    golden = json.loads(gauge_golden.PATH.read_text("utf-8"))
+
+    assert json.loads(json.dumps(gauge_golden.build())) == golden
