@@ -1,6 +1,6 @@
 """The messages between kernel and page, and the words made of them: `gauge_golden.json` holds both sides to it.
 
-Run as a script it writes the file anew; the tests of both sides compare with it.
+Run as a script it writes the file anew, and the page's `gauge_classes.js`; the tests of both sides compare with them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import kimi_magics
 from kimi_magics.core.budget import Budget
 from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.events import Completed, Finished, TextDelta, UsageReported
@@ -24,6 +25,7 @@ from kimi_magics.notebook.gauge_text import describe, describe_run, describe_tot
 from kimi_magics.store.catalog import load_catalog
 
 PATH = Path(__file__).with_name("gauge_golden.json")
+CLASSES_PATH = Path(kimi_magics.__file__).parent / "labextension" / "static" / "gauge_classes.js"
 
 _MODEL = load_catalog().get("kimi-k2.6")
 _PRICE = Price(Decimal("0.95"), Decimal("4.00"), cached=Decimal("0.16"))
@@ -145,5 +147,27 @@ def build() -> dict[str, Any]:
     }
 
 
+def write_classes(golden: dict[str, Any]) -> str:
+    """Return the page's module of the classes of characters and what they count for."""
+    classes = [f"  {name}: /{expression}/gu," for name, expression in golden["classes"].items()]
+    rates = [f"  {name}: {rate}," for name, rate in golden["rates"].items()]
+    return "\n".join(
+        [
+            "// Written by tests/gauge_golden.py from core/tokens.py.",
+            "",
+            "/** Classes of characters that have about the same number of tokens each. */",
+            "export const CLASSES = {",
+            *classes,
+            "};",
+            "/** Tokens per character, where no kernel has said better. */",
+            "export const RATES = {",
+            *rates,
+            "};",
+            "",
+        ]
+    )
+
+
 if __name__ == "__main__":
+    CLASSES_PATH.write_text(write_classes(build()), "utf-8")
     PATH.write_text(json.dumps(build(), indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -12,7 +12,7 @@ import pytest
 
 from kimi_magics import __version__
 from kimi_magics.core.ask import OPTIONS
-from kimi_magics.notebook.magics import PARSERS
+from kimi_magics.notebook.parsers import PARSERS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kimi_magics"

@@ -138,12 +138,13 @@ def measure(text: str) -> Counts:
     first, *chunks = text.split(" ")
     _add_blanks(counts, text, len(chunks))
     # What is repeated is looked at once: a text consists of few words, and its pieces of fewer shapes.
-    groups: dict[int, list[str]] = {}
+    # ASCII is by far the quickest to translate, so it stays among itself.
+    groups: dict[tuple[int, bool], list[str]] = {}
     for chunk, times in Counter(chunks).items():
-        groups.setdefault(times, []).append(chunk)
+        groups.setdefault((times, chunk.isascii()), []).append(chunk)
     pieces = Counter(_PIECE.findall(first.translate(_SHAPES)))
     _add_scores(counts, first, 1)
-    for times, group in groups.items():
+    for (times, _), group in groups.items():
         joined = " ".join(group)
         _add_scores(counts, joined, times)
         for piece, repeated in Counter(_PIECE.findall(" " + joined.translate(_SHAPES))).items():

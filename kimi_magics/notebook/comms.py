@@ -8,7 +8,7 @@ way; each cure is guarded, so that a version without the habit is left as it is 
 2. `handle_msg` of the package `comm` triggers `pre_execute` and `post_execute` around each message. On a subshell that
    closes the figures which another cell is drawing (https://github.com/ipython/ipykernel/issues/1564).
 3. Each message becomes the parent of what threads print from then on, and front ends drop it. `CellParents` puts the
-   cell back in that place; where messages are many, `leave_parents` does not let them come there at all.
+   cell back in that place; better, where it can be, `keep_quiet` does not let them come there at all.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 
 class CellParents:
     """Remembers to which cell the output of threads belongs; made while that cell runs."""
 
     def __init__(self, shell: Any) -> None:
+        self.kernel = getattr(shell, "kernel", None)
         self._values = self._read(shell)
 
     @staticmethod
@@ -73,44 +75,64 @@ def tame_widget(widget: Any, *, parents: CellParents) -> None:
 
 
 def _take_over(comm: Any, handle: Callable[[Mapping[str, Any]], None], *, parents: CellParents) -> None:
+    is_quiet = keep_quiet(parents.kernel, comm.comm_id)
+
     def handle_message(message: Mapping[str, Any]) -> None:
         try:
             handle(message)
         finally:
             parents.restore()
 
-    comm.handle_msg = handle_message
+    comm.handle_msg = handle if is_quiet else handle_message
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda _data, default: default
 
 
-def leave_parents(kernel: Any, is_ours: Callable[[Mapping[str, Any]], bool]) -> Callable[[], None]:
-    """Let the messages that are ours not become the parent of what threads print; return what takes that back.
+_MANY_NAMES = 64
+#: By kernel, what names the messages that do not become parents: the ids of comms, and targets that open one.
+_QUIET: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
-    Between the moment at which ipykernel makes a message the parent and the handler that could undo it, a thread of
-    the user may print.
+
+def keep_quiet(kernel: Any, name: str) -> bool:
+    """Let the messages of a comm, or those that open one of a target, not become the parent of what threads print.
+
+    Returns False where ipykernel works in another way, and `CellParents` has to do. Between the moment at which a
+    message becomes the parent and the handler that could undo it, a thread of the user may print.
     """
+    from comm import get_comm_manager
+
     parent: Any = getattr(kernel, "_shell_parent", None)
     ident: Any = getattr(kernel, "_shell_parent_ident", None)
     if not hasattr(parent, "set") or not hasattr(ident, "set"):
-        return lambda: None  # another version: `CellParents` has to do
+        return False
+    if kernel in _QUIET:
+        names = _QUIET[kernel]
+        names.add(name)
+        if len(names) > _MANY_NAMES:
+            # Each answer brings a comm, which is closed with it.
+            manager = get_comm_manager()
+            names &= {*manager.comms, *manager.targets, name}
+        return True
+    names = _QUIET[kernel] = {name}
     set_parent = kernel.set_parent
 
     def set_parent_of_others(idents: Any, message: Mapping[str, Any], channel: str = "shell") -> None:
-        if channel == "shell" and is_ours(message):
-            # For this message's own thread, which answers it.
+        content = message.get("content", {})
+        if channel == "shell" and names & {content.get("comm_id"), content.get("target_name")}:
+            # For the thread that answers this message, and for no other.
             ident.set(idents)
             parent.set(message)
         else:
             set_parent(idents, message, channel)
 
     kernel.set_parent = set_parent_of_others
+    return True
 
-    def undo() -> None:
-        if kernel.__dict__.get("set_parent") is set_parent_of_others:
-            del kernel.set_parent
 
-    return undo
+def end_quiet(kernel: Any) -> None:
+    """Let every message become a parent again."""
+    if _QUIET.pop(kernel, None) is not None:
+        del kernel.set_parent
 
 
 def has_subshells(shell: Any) -> bool:

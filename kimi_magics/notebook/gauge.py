@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from kimi_magics.errors import KimiError
-from kimi_magics.notebook.comms import LatestParents, leave_parents, tame
+from kimi_magics.notebook.comms import LatestParents, end_quiet, keep_quiet, tame
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -51,7 +51,7 @@ class Gauge:
         self._quick = _Workers(shell, 1)
         self._slow = _Workers(shell, _ASKERS)
         self._parents = LatestParents(shell)
-        self._give_parents_back: Callable[[], None] = lambda: None
+        self._is_quiet = False
         self._balance: tuple[float, Message] | None = None
 
     # ------------------------------------------------------------ life
@@ -63,7 +63,7 @@ class Gauge:
         get_comm_manager().register_target(TARGET, self._accept)
         self._parents.open()
         self._shell.events.register("post_run_cell", self._after_cell)
-        self._give_parents_back = leave_parents(getattr(self._shell, "kernel", None), self._is_ours)
+        self._is_quiet = keep_quiet(self._parents.kernel, TARGET)
         create_comm(target_name=HELLO).close()
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Gauge:
         with contextlib.suppress(ValueError):
             self._shell.events.unregister("post_run_cell", self._after_cell)
         self._parents.close()
-        self._give_parents_back()
+        end_quiet(self._parents.kernel)
         for page in list(self._pages.values()):
             page.close()
         self._pages.clear()
@@ -88,13 +88,10 @@ class Gauge:
 
     # ------------------------------------------------------------ pages
 
-    def _is_ours(self, message: Mapping[str, Any]) -> bool:
-        content = message.get("content", {})
-        return content.get("comm_id") in self._pages or content.get("target_name") == TARGET
-
     def _accept(self, page: Any, _message: Mapping[str, Any]) -> None:
-        # The message that opens a comm becomes the parent of what threads print, too.
-        self._parents.restore()
+        if not self._is_quiet:
+            # The message that opens a comm becomes the parent of what threads print, too.
+            self._parents.restore()
         tame(page, lambda data: self._take(page, data), parents=self._parents)
         page.on_close(lambda _message: self._pages.pop(page.comm_id, None))
         self._pages[page.comm_id] = page

@@ -6,7 +6,6 @@ Loading the extension is cheap: what is heavy (HTTP, JSON, Markdown, prices) is 
 from __future__ import annotations
 
 import functools
-import re
 import threading
 from collections import ChainMap
 from collections.abc import Callable, Mapping
@@ -14,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 
-from kimi_magics.core.ask import OPTIONS, Ask, HelpRequested, LineParser, Option
+from kimi_magics.core.ask import Ask, HelpRequested
 from kimi_magics.errors import ImageError, InterruptedReplyError, KimiError, RefusedError
 from kimi_magics.notebook import complete
 from kimi_magics.notebook.cell_runs import CellRuns
+from kimi_magics.notebook.parsers import PARSERS
+from kimi_magics.notebook.questions import keep_questions
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -30,59 +31,6 @@ if TYPE_CHECKING:
     from kimi_magics.notebook.gauge import Gauge
     from kimi_magics.notebook.session import Session
     from kimi_magics.notebook.toolbar import Toolbar
-
-_JSON = Option(("--json",), "print JSON instead of a table")
-
-PARSERS: dict[str, LineParser] = {
-    "kimi": LineParser(
-        "%%kimi",
-        "Ask a Kimi model. The flags stand on the first line, the prompt below it; or in one line with %kimi.\n"
-        "{{name}}, {{a.b}}, {{a[0]}} and {{a['k']}} are filled in; every other brace is text.",
-        usage="%%kimi [flags]        the prompt on the lines below\n       %kimi [flags] prompt",
-        examples="examples:\n  %%kimi -m kimi-k3 --effort low -o answer\n"
-        '  %kimi -s "Answer in French." What is {{topic}}?\n'
-        "The reply is bound to the variable after -o, and always to _kimi: .text .thinking .usage .cost .finish_reason",
-    ),
-    "kimi_estimate": LineParser(
-        "%kimi_estimate",
-        "Show tokens, cost and share of the context of a prompt, counted by the API; nothing is generated.\n"
-        "Takes the flags of %%kimi, in a line or as a cell magic.",
-        options=(*OPTIONS, Option(("--compare",), "for all live models"), _JSON),
-        usage="%kimi_estimate [flags] prompt",
-        examples="example:\n  %kimi_estimate --compare {{report}}",
-    ),
-    "kimi_draft": LineParser(
-        "%kimi_draft",
-        "Open a composer: text, model, what it costs while you type, Send, and Insert, which makes a %%kimi cell.\n"
-        "Takes the flags of %%kimi and the beginning of a prompt, in a line or as a cell magic. Sends nothing.",
-        usage="%kimi_draft [flags] [prompt]",
-        examples="example:\n  %kimi_draft -m kimi-k3 --effort low Summarise {{report}}",
-    ),
-    "kimi_models": LineParser(
-        "%kimi_models",
-        "List the models that the host serves: context, abilities, price.",
-        options=(Option(("--all",), "the retired ones too"), _JSON),
-    ),
-    "kimi_budget": LineParser(
-        "%kimi_budget",
-        "Show what may be spent in this session, or set it. A call that would pass it is refused before it is sent:\n"
-        "what was spent, the prompt, and the longest answer that is expected count.",
-        options=(_JSON,),
-        usage="%kimi_budget [AMOUNT [USD|CNY] | off]",
-        examples="examples:\n  %kimi_budget 0.50\n  %kimi_budget 5 CNY\n  %kimi_budget off",
-    ),
-    "kimi_config": LineParser(
-        "%kimi_config",
-        "Show the settings, get one, or set one for this session.",
-        options=(
-            Option(("--save",), "set it for all sessions"),
-            Option(("--unset",), "go back to the default", metavar="NAME"),
-            _JSON,
-        ),
-        usage="%kimi_config [flags] [NAME | NAME=VALUE]",
-        examples="examples:\n  %kimi_config model=kimi-k3\n  %kimi_config --save footer=off\n  %kimi_config model",
-    ),
-}
 
 
 def _guard(magic: Callable[..., None]) -> Callable[..., None]:
@@ -303,28 +251,6 @@ class KimiMagics(Magics):
         self._shell.user_ns["_kimi"] = reply
         if out:
             self._shell.user_ns[out] = reply
-
-
-_QUESTION = re.compile(r"^(\s*)%(kimi|kimi_estimate|kimi_draft)[ \t]+(.*\w.*\?)\s*$")
-
-
-def keep_questions(lines: list[str]) -> list[str]:
-    """Turn `%kimi … ?` into the call that it means; `%kimi?` stays help.
-
-    The body of a cell magic and strings over several lines are left as they are.
-    """
-    if lines and lines[0].startswith("%%"):
-        return lines
-    result, quotes = [], 0
-    for line in lines:
-        match = None if quotes % 2 else _QUESTION.match(line)
-        if match:
-            indent, name, text = match.groups()
-            line = f"{indent}get_ipython().run_line_magic({name!r}, {text!r})\n"
-        else:
-            quotes += line.count('"""') + line.count("'''")
-        result.append(line)
-    return result
 
 
 def _foreign_transformers(shell: InteractiveShell) -> list[Callable[[list[str]], list[str]]]:

@@ -7,7 +7,7 @@ toolbar that the user has is shown whenever there is no draft.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kimi_magics.notebook.newest import NewestOnly
@@ -98,7 +98,7 @@ class Toolbar:
 
     def _describe(self, text: str) -> Fragments:
         from kimi_magics.notebook.draft import is_draft, report_message
-        from kimi_magics.notebook.gauge_text import describe_line
+        from kimi_magics.notebook.gauge_text import describe
         from kimi_magics.store.prices import prefetch
 
         if not is_draft(text):
@@ -109,7 +109,14 @@ class Toolbar:
         report = self._drafts().report(text, may_ask=False)
         if report.state == "off":
             return []
-        return [(_style(report), f" {_printable(describe_line(report_message(report)))} ")]
+        return [(_style(report), f" {_printable(_line(describe(report_message(report)), report))} ")]
+
+
+def _line(pieces: Mapping[str, str], report: Report) -> str:
+    """Return the pieces in a row. A narrow terminal cuts the end off: why a draft would not be sent comes first."""
+    order = ("tokens", "cost", "share", "answer", "budget", "note")
+    names = ("note", *order[:-1]) if report.state in _STYLES else order
+    return " · ".join(pieces[name] for name in names if pieces[name])
 
 
 def _style(report: Report) -> str:

@@ -207,8 +207,8 @@ class Text:
     text: str
 
 
-def draw_judged(each: int, *, seed: int = 2) -> list[Text]:
-    """Return `each` texts for every kind and size, and four times as many up to 1,000 characters, where chance rules."""
+def draw_judged(each: int, *, seed: int = 21) -> list[Text]:
+    """Return `each` texts for every kind and size, four times as many up to 1,000 characters, where chance rules."""
     chance, pool = random.Random(seed), read_texts()[1]
     return [
         Text(kind, size, draw(pool, kind, size, chance))
@@ -267,8 +267,8 @@ def format_table(title: str, errors: dict[tuple[str, int], float]) -> Iterator[s
 
 def main() -> None:
     """Print the table for each judge."""
-    texts = draw_judged(8)
-    runs = [draw_prompts(PROMPTS_LEARNT, seed=seed) for seed in range(RUNS)]
+    texts = draw_judged(10)
+    runs = [draw_prompts(PROMPTS_LEARNT, seed=seed) for seed in range(21_000, 21_000 + RUNS)]
     print(textwrap.dedent(__doc__.split("\n\n", 2)[2]))
     for name, judge in JUDGES.items():
         print(*format_table(f"{name}, before learning", find_errors(texts, judge, [DEFAULT_WEIGHTS])), sep="\n")

@@ -44,7 +44,7 @@ def fit_pairs(texts: list[str], letters: str, word: str) -> tuple[str, str]:
     """Return in tenths of a token what each pair of letters adds to a word, side by side and with one between."""
     counts = Counter(found for text in texts for found in re.findall(word, text))
     words = [found for found, _ in counts.most_common(40_000)]
-    weights = np.array([counts[found] for found in words]) ** 0.5
+    weights = np.array([counts[found] for found in words]) ** 0.25
     where, size = {letter: at for at, letter in enumerate(letters)}, len(letters)
     rows = np.zeros((len(words), 8 + 2 * size * size))
     for row, found in zip(rows, words, strict=True):

@@ -3,16 +3,16 @@
     uv run python tests/benchmarks/gauge.py             a notebook of 1,000 cells, 333 of them prompts; then the kernel
     uv run python tests/benchmarks/gauge.py --kernel    the kernel alone: its report on a prompt of 100 kB
 
-The page itself takes the times, each from the moment of the key: `handled` is when all that the key sets off at once is
-done, `number` when the gauge's number is in the page (of those keys that change it), `painted` when the next frame is
-drawn, and `next` when the one after that begins, which is later than what an eye sees.
+The page itself takes the times. `update` is what the editor and all that listens to it do with the text of a key; the
+others begin with the key: `number` is when the gauge's number is in the page (of those keys that change it), `painted`
+when the next frame is drawn, and `next` when the one after that begins, which is later than what an eye sees. `busy` is
+the processor time of the page's main thread per key. Lab draws most of what is in the page anew with each key.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import shutil
 import statistics
@@ -36,7 +36,8 @@ CELLS = 1_000
 PROMPT, PLAIN = 4, 5
 LONG_CHARACTERS = 100_000
 KEYS = 200
-TIMES = ("handled", "number", "painted", "next")
+REPORTS = 50
+TIMES = ("update", "number", "painted", "next")
 # A key after the other before the gauge asks the kernel, as a quick typist does.
 _REST_MS, _GAP_MS = 1_000, 20
 _OPEN_SECONDS = 300
@@ -53,20 +54,26 @@ _WATCH = """([cell, times]) => {
         const key = {};
         key.note = name => key[name] ??= performance.now() - event.timeStamp;
         keys.push(key);
-        soon(() => key.note("handled"));
         key.isOver = new Promise(resolve => requestAnimationFrame(() => {
             soon(() => key.note("painted"));
             requestAnimationFrame(() => resolve(key.note("next")));
         }));
     };
+    // The editor takes the text in a microtask that was queued when the text came; the one queued here follows it.
+    const update = () => {
+        const began = performance.now();
+        queueMicrotask(() => (keys.at(-1).update ??= performance.now() - began));
+    };
     const gauge = cell.querySelector("[data-kimi-gauge]");
     const observer = new MutationObserver(() => keys.at(-1)?.note("number"));
     if (gauge) observer.observe(gauge, {attributeFilter: ["data-tokens"]});
     addEventListener("keydown", begin, {capture: true});
+    addEventListener("input", update, {capture: true});
     return {
         wait: () => keys.at(-1).isOver,
         stop: () => {
             removeEventListener("keydown", begin, {capture: true});
+            removeEventListener("input", update, {capture: true});
             observer.disconnect();
             // The number after the last key may come from the kernel.
             return keys.slice(0, -1).map(key => times.map(name => key[name] ?? null));
@@ -87,13 +94,12 @@ class Typed:
         place = TIMES.index(name)
         return sorted(value for key in self.keys if (value := key[place]) is not None)
 
-    def median(self, name: str) -> float:
-        """Return the median of the times of this name."""
-        return statistics.median(self.read(name))
+    def part(self, name: str, percent: int) -> float:
+        """Return what so many of 100 times of this name stay below."""
+        return statistics.quantiles(self.read(name), n=100)[percent - 1]
 
-    def p95(self, name: str) -> float:
-        """Return what 95 of 100 times of this name stay below."""
-        return statistics.quantiles(self.read(name), n=20)[-1]
+    def __add__(self, other: Typed) -> Typed:
+        return Typed(self.keys + other.keys, min(self.busy, other.busy))
 
 
 # ---------------------------------------------------------------- the page
@@ -132,7 +138,9 @@ class Lab:
                 notebook.wait_until_done(0)
                 # Lab makes the cells that are out of sight one by one, when it has time.
                 editors = notebook.page.locator(".jp-Cell .cm-editor")
-                driver.wait_for(lambda: editors.count() == len(cells), what="all cells are there", seconds=_OPEN_SECONDS)
+                driver.wait_for(
+                    lambda: editors.count() == len(cells), what="all cells are there", seconds=_OPEN_SECONDS
+                )
                 prompts = sum(cell.startswith("%%kimi") for cell in cells)
                 expected = prompts if has_extension else 0
                 gauges = notebook.page.locator("[data-kimi-gauge]")
@@ -194,3 +202,72 @@ def _read_busy(session: CDPSession) -> float:
     """Return the milliseconds for which the page's main thread was at work so far."""
     metrics = session.send("Performance.getMetrics")["metrics"]
     return 1000 * next(one["value"] for one in metrics if one["name"] == "TaskDuration")
+
+
+def print_typing() -> None:
+    """Measure in the page, and print."""
+    ways = [f"{time} p{percent}" for time in TIMES for percent in (50, 95)]
+    print(f"{'ms per key':<44}" + "".join(f"{title:>13}" for title in [*ways, "busy"]))
+    with open_lab() as lab:
+        for name, cells, places in (
+            (f"{CELLS:,} cells", build_cells(), {"plain cell": PLAIN, "prompt": PROMPT}),
+            (f"prompt of {LONG_CHARACTERS:,}", ["%load_ext kimi_magics", build_long_prompt()], {"prompt": 1}),
+        ):
+            for has_extension in (False, True):
+                with lab.open(cells, has_extension=has_extension) as notebook:
+                    for place, index in places.items():
+                        label = f"{name}, {place}, {'with' if has_extension else 'without'}"
+                        _print_typed(label, measure(notebook, index))
+
+
+def _print_typed(label: str, typed: Typed) -> None:
+    cells = [f"{typed.part(time, p):.1f}" if typed.read(time) else "" for time in TIMES for p in (50, 95)]
+    print(f"{label:<44}" + "".join(f"{cell:>13}" for cell in [*cells, f"{typed.busy:.1f}"]), flush=True)
+
+
+# ---------------------------------------------------------------- the kernel
+
+
+def print_kernel() -> None:
+    """Measure how long the kernel takes for one report, and print."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Sandbox(SandboxOptions()) as sandbox:
+        os.environ |= {"KIMI_MAGICS_HOME": folder, "IPYTHONDIR": folder}
+        os.environ |= {"MOONSHOT_BASE_URL": sandbox.base_url, "MOONSHOT_API_KEY": "sandbox"}
+        config = Config()
+        config.HistoryManager.enabled = False
+        shell = InteractiveShell.instance(config=config)
+        shell.run_line_magic("load_ext", "kimi_magics")
+        drafts = shell.magics_manager.magics["cell"]["kimi"].__self__.drafts
+        print(f"\n{'ms per report of the kernel':<44}{'first':>13}{'p50':>13}{'p95':>13}")
+        for name, cell in (("a line", "%%kimi\nSay what a token is."), (f"{LONG_CHARACTERS:,}", build_long_prompt())):
+            for way, may_ask in (("here", False), ("asked of a sandbox", True)):
+                # Each text is another one, as each key makes it.
+                taken = [_time(drafts, f"{cell} {number} {may_ask}", may_ask=may_ask) for number in range(REPORTS)]
+                figures = (taken[0], *(statistics.quantiles(taken[1:], n=100)[p - 1] for p in (50, 95)))
+                print(f"{f'prompt of {name}, counted {way}':<44}" + "".join(f"{one:>13.1f}" for one in figures))
+        shell.run_line_magic("unload_ext", "kimi_magics")
+
+
+def _time(drafts: Any, source: str, *, may_ask: bool) -> float:
+    began = time.perf_counter()
+    report = drafts.report(source, cell="cell", may_ask=may_ask)
+    assert report.state == ("counted" if may_ask else "local"), report
+    return 1000 * (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Print what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kernel", action="store_true", help="without the browser")
+    if not parser.parse_args().kernel:
+        if not shutil.which("chromium"):
+            sys.exit("there is no `chromium` on the PATH; remedy: apt install chromium")
+        print_typing()
+    print_kernel()
+
+
+if __name__ == "__main__":
+    main()

@@ -71,7 +71,7 @@ class Opened(NamedTuple):
 
     @property
     def gauge(self) -> Locator:
-        return self.notebook.cell(PROMPT).locator("[data-kimi-gauge]")
+        return self.notebook.gauge(PROMPT)
 
     def count_asked(self) -> int:
         """How many questions the page has sent to the kernel, those that it answers without the API included."""

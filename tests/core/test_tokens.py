@@ -30,7 +30,10 @@ CODE = "for index, name in enumerate(names):\n    total += sizes[index] * 12.5  
 TEXTS = (ENGLISH, CHINESE, RUSSIAN, CODE)
 
 #: Characters at the borders of what is told apart: scripts, cases, marks, halves of pairs, ends of lines.
-HARD = "aZéÉ\u0301 \t\u00a0\u3000\r\n09_'\"-({.、。あーアｱ一龥яЯё가αع\u0ca0€→\ufeff\u200d\ufe0f😀𝐀\U00020000\ud83d\ude00\x00\x1c\x85\u2028"
+HARD = (
+    "aZéÉ\u0301 \t\u00a0\u3000\r\n09_'\"-({.、。あーアｱ一龥яЯё가αع\u0ca0"
+    "€→\ufeff\u200d\ufe0f😀𝐀\U00020000\ud83d\ude00\x00\x1c\x85\u2028"
+)
 
 
 def grow(first: Weights, second: Weights) -> Weights:

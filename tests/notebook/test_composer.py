@@ -22,7 +22,8 @@ from kimi_magics.errors import ImageError, MagicLineError, RefusedError
 from kimi_magics.notebook.composer import Composer
 from kimi_magics.notebook.composer_parts import Fields, write_cell, write_flags
 from kimi_magics.notebook.composers import Composers
-from kimi_magics.notebook.magics import PARSERS, KimiMagics
+from kimi_magics.notebook.magics import KimiMagics
+from kimi_magics.notebook.parsers import PARSERS
 from kimi_magics.sandbox import Fault, Sandbox
 
 SECONDS = 30

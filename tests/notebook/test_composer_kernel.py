@@ -23,7 +23,7 @@ while "_kimi" not in globals() and time.monotonic() < end:
 time.sleep(1)
 """
 CLICK = {"method": "custom", "content": {"event": "click"}}
-#: A cell that draws, and then runs until the page has written to the composer.
+#: A cell that draws, and then runs until what the page has typed is counted.
 DRAW = """
 import matplotlib.pyplot as plt, threading, time
 from ipywidgets.widgets.widget import _instances
@@ -36,8 +36,8 @@ is_going, end = True, time.monotonic() + 30
 thread = threading.Thread(target=talk)
 thread.start()
 print("drawn")
-[text] = [w for w in _instances.values() if type(w).__name__ == "Textarea"]
-while text.value != "typed" and time.monotonic() < end:
+gauge = next(w for w in _instances.values() if type(w).__name__ == "HTML")
+while "counted" not in gauge.value and time.monotonic() < end:
     time.sleep(0.01)
 time.sleep(0.3)
 is_going = False

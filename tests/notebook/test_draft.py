@@ -15,7 +15,7 @@ from kimi_magics.core.budget import Budget
 from kimi_magics.notebook.cell_runs import CellRuns
 from kimi_magics.notebook.draft import Drafts, Report
 from kimi_magics.notebook.lookup import PreparedImages
-from kimi_magics.notebook.magics import PARSERS
+from kimi_magics.notebook.parsers import PARSERS
 from kimi_magics.notebook.session import Session
 from kimi_magics.sandbox import Fault, Sandbox
 
@@ -236,3 +236,4 @@ def test_the_messages_and_their_words_are_those_of_the_golden_file() -> None:
     golden = json.loads(gauge_golden.PATH.read_text("utf-8"))
 
     assert json.loads(json.dumps(gauge_golden.build())) == golden
+    assert gauge_golden.CLASSES_PATH.read_text("utf-8") == gauge_golden.write_classes(golden)

@@ -81,6 +81,10 @@ def test_the_line_is_what_the_magic_would_say(prompt: Prompt) -> None:
     assert style == "fg:ansired"
     assert text.startswith(" %%kimi: unknown flag --mdel")
     assert text.endswith("did you mean --model? %%kimi? shows the flags ")
+    # a narrow terminal cuts the end off
+    [(style, text)] = prompt.draw_counted("%kimi --max-tokens 300000 hi")
+    assert style == "fg:ansired bold"
+    assert text.startswith(" 300,0")
     prompt.magics.shell.user_ns["topic"] = "cats"
     assert "≈" in prompt.draw_counted("%%kimi\nabout {{topic}}")[0][1]
 

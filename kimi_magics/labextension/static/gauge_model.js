@@ -52,6 +52,11 @@ export class GaugeModel {
     return this.isFresh && this.report?.tokens != null ? this.report.tokens : extrapolate(this.base, this.counts);
   }
 
+  /** Whether there is nothing to count: no text, and no flag that may bring some. */
+  get isBlank() {
+    return !bodyOf(this.text).trim() && !/\s-/.test(this.text);
+  }
+
   /** Whether a question that may reach the API is under way. */
   get isAsking() {
     return !!this.asked && !this.asked.passive;
@@ -69,6 +74,7 @@ export class GaugeModel {
     this.counts = counts;
     this.isFresh = false;
     this.run = null;
+    this.link.runs.delete(this.cell);
     this.editedAt = performance.now();
     this.credits = Math.min(CREDITS, this.credits + CREDITS_PER_CHARACTER * typed);
     this.plan();

@@ -175,14 +175,14 @@ class GaugePanel {
     // What was said of another text is not said of this one, but for what is wrong with its first line.
     if (report && (model.isFresh || report.state === "error")) Object.assign(message, pick(report, SAID));
     const state = this.findState(message);
-    if (state !== "empty" && message.state === "empty") message.message = "";
-    const text = describe(isBare(state) ? { ...message, tokens: null } : message, this.settings.digits);
+    const bare = isBare(state) || (!report && model.isBlank);
+    const text = describe(bare ? { ...message, tokens: null } : message, this.settings.digits);
     const hasRun = model.run && state !== "error";
     const said = {
       ...text,
-      cost: base && !isBare(state) ? text.cost : "",
+      cost: base && !bare ? text.cost : "",
       run: hasRun ? describeRun(model.run, this.settings.digits) : "",
-      note: NOTES[state] ?? text.note,
+      note: state === "empty" ? text.note || NOTES.empty : (NOTES[state] ?? text.note),
     };
     const isWaiting = model.isAsking && link.isHeldUp;
     if (isWaiting && !said.note) said.note = "counted when the cell that runs is done";
@@ -192,10 +192,10 @@ class GaugePanel {
     const { dataset } = this.dom;
     setData(dataset, "state", shown);
     setData(dataset, "warning", report && model.isFresh ? report.warning || "" : "");
-    setData(dataset, "tokens", String(hasRun ? model.run.prompt_tokens : isBare(state) ? 0 : tokens));
+    setData(dataset, "tokens", String(hasRun ? model.run.prompt_tokens : bare ? 0 : tokens));
     this.dom.title = hasRun ? describeAnswerOf(model.run) : text.hover;
     const share = message.context ? Math.min(1, tokens / message.context) : 0;
-    this.bar.hidden = !share || isBare(state);
+    this.bar.hidden = !share || bare;
     this.fill.style.width = `${Math.max(0.3, 100 * share)}%`;
     this.action.hidden = state !== "unloaded";
     this.speak(shown, said);
@@ -206,7 +206,7 @@ class GaugePanel {
     if (link.state === "none") return "no-kernel";
     if (link.state === "unloaded") return "unloaded";
     if (link.settings?.gauge === "off" && !model.isFresh) return "off";
-    if (!model.report) return "local";
+    if (!model.report) return model.isBlank ? "empty" : "local";
     const { state } = message;
     if (model.isFresh || state === "error") return state;
     return "local";
@@ -283,6 +283,7 @@ const NOTES = {
   "no-kernel": "no kernel: start one to have the prompt counted",
   unloaded: "estimated here: the kernel has not loaded kimi_magics",
   off: "the gauge is off",
+  empty: "the prompt is empty",
 };
 
 /** Whether a state has no number. */

@@ -2,21 +2,8 @@
 // The words of the gauge, and the number between two counts: pure functions. The kernel has the same words in
 // notebook/gauge_text.py; tests/gauge_golden.json holds both to it.
 
-/** Classes of characters that have about the same number of tokens each; those of core/tokens.py. */
-export const CLASSES = /** @type {Record<string, RegExp>} */ ({
-  latin: /[A-Z\u00c0-\u00d6\u00d8-\u00dea-z\u00aa\u00b5\u00ba\u00df-\u00f6\u00f8-\u02af\u0300-\u036f\u1e00-\u1eff]/gu,
-  cyrillic: /[\u0400-\u052f]/gu,
-  han: /[\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]/gu,
-  kana: /[\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f]/gu,
-  digit: /[0-9]/gu,
-  space: /[\t\u000b\u000c \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/gu,
-  newline: /[\r\n]/gu,
-  symbol: /[!-\/:-@\[-`\{-~\u3001-\u3004\u3008-\u3020\u3030-\u3040\u30a0\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]/gu,
-  wide: /[𐀀-􏿿]/gu,
-  other: /[^A-Z\u00c0-\u00d6\u00d8-\u00dea-z\u00aa\u00b5\u00ba\u00df-\u00f6\u00f8-\u02af\u0300-\u036f\u1e00-\u1eff\u0400-\u052f\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f0-9\t\u000b\u000c \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\r\n!-\/:-@\[-`\{-~\u3001-\u3004\u3008-\u3020\u3030-\u3040\u30a0\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65𐀀-􏿿]/gu,
-});
-/** Tokens per character, where no kernel has said better. */
-export const RATES = /** @type {Record<string, number>} */ ({latin: 0.16192, cyrillic: 0.22475, han: 0.71325, kana: 0.5515, digit: 0.63311, space: 0.30236, newline: 0.12875, symbol: 0.95321, wide: 2.04, other: 0.54155});
+const query = new URL(import.meta.url).search;
+const { CLASSES, RATES } = await import(new URL("./gauge_classes.js" + query, import.meta.url).href);
 /** What the template adds to one short message. */
 export const OVERHEAD = 8;
 const SYMBOLS = { USD: "$", CNY: "¥" };

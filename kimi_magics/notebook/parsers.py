@@ -1,0 +1,58 @@
+"""The line of each magic: what it is for and the flags that it takes; its help, its completion and its parser."""
+
+from __future__ import annotations
+
+from kimi_magics.core.ask import OPTIONS, LineParser, Option
+
+_JSON = Option(("--json",), "print JSON instead of a table")
+
+PARSERS: dict[str, LineParser] = {
+    "kimi": LineParser(
+        "%%kimi",
+        "Ask a Kimi model. The flags stand on the first line, the prompt below it; or in one line with %kimi.\n"
+        "{{name}}, {{a.b}}, {{a[0]}} and {{a['k']}} are filled in; every other brace is text.",
+        usage="%%kimi [flags]        the prompt on the lines below\n       %kimi [flags] prompt",
+        examples="examples:\n  %%kimi -m kimi-k3 --effort low -o answer\n"
+        '  %kimi -s "Answer in French." What is {{topic}}?\n'
+        "The reply is bound to the variable after -o, and always to _kimi: .text .thinking .usage .cost .finish_reason",
+    ),
+    "kimi_estimate": LineParser(
+        "%kimi_estimate",
+        "Show tokens, cost and share of the context of a prompt, counted by the API; nothing is generated.\n"
+        "Takes the flags of %%kimi, in a line or as a cell magic.",
+        options=(*OPTIONS, Option(("--compare",), "for all live models"), _JSON),
+        usage="%kimi_estimate [flags] prompt",
+        examples="example:\n  %kimi_estimate --compare {{report}}",
+    ),
+    "kimi_draft": LineParser(
+        "%kimi_draft",
+        "Open a composer: text, model, what it costs while you type, Send, and Insert, which makes a %%kimi cell.\n"
+        "Takes the flags of %%kimi and the beginning of a prompt, in a line or as a cell magic. Sends nothing.",
+        usage="%kimi_draft [flags] [prompt]",
+        examples="example:\n  %kimi_draft -m kimi-k3 --effort low Summarise {{report}}",
+    ),
+    "kimi_models": LineParser(
+        "%kimi_models",
+        "List the models that the host serves: context, abilities, price.",
+        options=(Option(("--all",), "the retired ones too"), _JSON),
+    ),
+    "kimi_budget": LineParser(
+        "%kimi_budget",
+        "Show what may be spent in this session, or set it. A call that would pass it is refused before it is sent:\n"
+        "what was spent, the prompt, and the longest answer that is expected count.",
+        options=(_JSON,),
+        usage="%kimi_budget [AMOUNT [USD|CNY] | off]",
+        examples="examples:\n  %kimi_budget 0.50\n  %kimi_budget 5 CNY\n  %kimi_budget off",
+    ),
+    "kimi_config": LineParser(
+        "%kimi_config",
+        "Show the settings, get one, or set one for this session.",
+        options=(
+            Option(("--save",), "set it for all sessions"),
+            Option(("--unset",), "go back to the default", metavar="NAME"),
+            _JSON,
+        ),
+        usage="%kimi_config [flags] [NAME | NAME=VALUE]",
+        examples="examples:\n  %kimi_config model=kimi-k3\n  %kimi_config --save footer=off\n  %kimi_config model",
+    ),
+}
