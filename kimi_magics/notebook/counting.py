@@ -10,6 +10,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from kimi_magics.core.tokens import rates
 from kimi_magics.core.wire import content_hash
 from kimi_magics.store.weights import WeightsStore
 
+#: These count alike.
+_HOSTS = ("api.moonshot.ai", "api.moonshot.cn")
 _REMEMBERED = 4096
 _SAVE_SECONDS = 5.0
 #: Stands where a message has images only, since a message must not be empty: one token.
@@ -38,10 +41,12 @@ class Host(Protocol):
 class Counting:
     """What one kernel knows of the tokens of prompts; safe to use from several threads."""
 
-    def __init__(self, weights: WeightsStore | None = None) -> None:
+    def __init__(self, weights: WeightsStore | None = None, *, host: Callable[[], str]) -> None:
+        """Keep what the host of the moment counts apart from what others do: `host` names it."""
         self._weights = weights or WeightsStore()
-        self._known: OrderedDict[str, int] = OrderedDict()
-        self._images: dict[tuple[str, str], int] = {}
+        self._host = host
+        self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._images: dict[tuple[str, str, str], int] = {}
         self._lock = threading.Lock()
         self._saved_at = 0.0
 
@@ -51,21 +56,21 @@ class Counting:
 
     def count_parts_here(self, prompt: Prompt) -> dict[str, int]:
         """Return the same by what it is for: draft, system, history, images, template."""
-        parts = count_parts(prompt, self._weights.get(prompt.model.name))
-        images = [self._images.get(_image_key(image, prompt.model)) for image in _images(prompt)]
+        parts = count_parts(prompt, self._weights.get(self._name(prompt.model)))
+        images = [self._images.get(self._image_key(image, prompt.model)) for image in _images(prompt)]
         if images and None not in images:
             parts["images"] = sum(image or 0 for image in images)
         return parts
 
     def rates(self, prompt: Prompt) -> dict[str, float]:
         """Return the tokens per character, by class, of the text that is being written."""
-        return rates(prompt.messages[-1].text, self._weights.get(prompt.model.name))
+        return rates(prompt.messages[-1].text, self._weights.get(self._name(prompt.model)))
 
     def recall(self, prompt: Prompt) -> int | None:
         """Return what the host counted for the same content and model before, or None."""
         with self._lock:
-            total = self._recall(content_hash(without_images(prompt)))
-            sizes = [self._images.get(_image_key(image, prompt.model)) for image in _images(prompt)]
+            total = self._recall((self._host(), content_hash(without_images(prompt))))
+            sizes = [self._images.get(self._image_key(image, prompt.model)) for image in _images(prompt)]
         if total is None or None in sizes:
             return None
         return total + sum(size or 0 for size in sizes) - _stand_ins(prompt)
@@ -78,7 +83,7 @@ class Counting:
 
     def learn(self, prompt: Prompt, tokens: int) -> None:
         """Take what the host counted or billed for `prompt` as a lesson for the local count."""
-        name = prompt.model.name
+        name = self._name(prompt.model)
         self._weights.put(name, learn_prompt(self._weights.get(name), prompt, tokens))
         if time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self.save()
@@ -89,7 +94,7 @@ class Counting:
         self._weights.save()
 
     def _ask(self, prompt: Prompt, host: Host) -> int:
-        key = content_hash(prompt)
+        key = self._host(), content_hash(prompt)
         with self._lock:
             total = self._recall(key)
         if total is None:
@@ -101,19 +106,27 @@ class Counting:
             self.learn(prompt, total)
         return total
 
-    def _recall(self, key: str) -> int | None:
+    def _recall(self, key: tuple[str, str]) -> int | None:
         if key in self._known:
             self._known.move_to_end(key)
         return self._known.get(key)
 
     def _ask_image(self, image: Image, model: Model, host: Host) -> int:
         """Return the image's own part: what it adds to a message of one token."""
-        key = _image_key(image, model)
+        key = self._image_key(image, model)
         if key not in self._images:
             alone = Prompt(model, (Message("user", _STAND_IN),))
             with_image = replace(alone, messages=(Message("user", _STAND_IN, (image,)),))
             self._images[key] = max(0, host.count(with_image) - self._ask(alone, host))
         return self._images[key]
+
+    def _image_key(self, image: Image, model: Model) -> tuple[str, str, str]:
+        return self._host(), hashlib.sha256(image.data).hexdigest(), model.name
+
+    def _name(self, model: Model) -> str:
+        """Return under which name weights are kept: another host, as a sandbox, may count in another way."""
+        host = self._host()
+        return model.name if host in _HOSTS else f"{model.name} at {host}"
 
 
 def without_images(prompt: Prompt) -> Prompt:
@@ -130,7 +143,3 @@ def _stand_ins(prompt: Prompt) -> int:
 
 def _images(prompt: Prompt) -> list[Image]:
     return [image for message in prompt.messages for image in message.images]
-
-
-def _image_key(image: Image, model: Model) -> tuple[str, str]:
-    return hashlib.sha256(image.data).hexdigest(), model.name

@@ -6,6 +6,7 @@ draft is what its run would send.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from kimi_magics.core.media import Image
 from kimi_magics.core.outlook import Outlook
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.errors import BadRequestError, CallError, KimiError, MissingKeyError, NotFoundError
-from kimi_magics.notebook.session import Session
+from kimi_magics.notebook.session import Session, base_url
 
 #: `local` is counted here, `counted` by the API; `offline` is counted here because the API could not be asked.
 State = Literal["local", "counted", "offline", "over-budget", "over-context", "empty", "error", "off"]
@@ -81,6 +82,7 @@ class Drafts:
         self._clock = clock
         #: Why the host did not count, by model, or for all under an empty name.
         self._troubles: dict[str, _Trouble] = {}
+        self._account = _account()
 
     def report(self, source: str, *, cell: str | None = None, may_ask: bool = True) -> Report:
         """Return what is to be said of `source`, a whole cell or a line; with `may_ask` the API counts it.
@@ -143,6 +145,10 @@ class Drafts:
 
     def _find_trouble(self, prompt: Prompt) -> str:
         """Return why the host is not to be asked just now."""
+        if (account := _account()) != self._account:
+            # Another host or key: what was wrong with the one before is past.
+            self._account = account
+            self._troubles.clear()
         troubles = (self._troubles.get(name) for name in ("", prompt.model.name))
         return next((one.reason for one in troubles if one and self._clock() < one.until), "")
 
@@ -190,6 +196,11 @@ class _Trouble:
     reason: str
     until: float
     pause: float
+
+
+def _account() -> int:
+    """Return what tells one host and key from another, and neither of them."""
+    return hash((base_url(), os.environ.get("MOONSHOT_API_KEY")))
 
 
 def _fit(parts: Mapping[str, int], total: int) -> dict[str, int]:

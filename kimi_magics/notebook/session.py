@@ -24,7 +24,7 @@ from kimi_magics.core.reply import Reply
 from kimi_magics.core.run import run
 from kimi_magics.core.usage import Price, Usage
 from kimi_magics.core.wire import prompt_hash
-from kimi_magics.errors import CallError, MissingKeyError
+from kimi_magics.errors import CallError, ConfigError, MissingKeyError
 from kimi_magics.notebook.counting import Counting
 from kimi_magics.notebook.history import History
 from kimi_magics.store.catalog import load_catalog
@@ -41,6 +41,14 @@ def base_url() -> str:
     return os.environ.get("MOONSHOT_BASE_URL", "").strip() or DEFAULT_BASE_URL
 
 
+def host_name() -> str:
+    """Return the host that the environment names, empty when its address cannot be used."""
+    try:
+        return check_base_url(base_url()).host
+    except ConfigError:
+        return ""
+
+
 class Session:
     """One kernel's link to the API; made at the first use of a magic."""
 
@@ -49,7 +57,7 @@ class Session:
         self.catalog = load_catalog()
         #: What the host itself said of its models, by name.
         self._hosted: dict[str, Model] = {}
-        self.counting = Counting()
+        self.counting = Counting(host=host_name)
         self.history = History()
         #: What may be spent in this session; what was spent is in the history.
         self._budget: Budget | None = None

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from kimi_magics.sandbox import Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, CDPSession
+    from playwright.sync_api import Browser, CDPSession, Page
 
 CELLS = 1_000
 #: Cells to type into: both are in sight when the notebook opens.
@@ -39,8 +39,9 @@ KEYS = 200
 REPORTS = 50
 TIMES = ("update", "number", "painted", "next")
 # A key after the other before the gauge asks the kernel, as a quick typist does.
-_REST_MS, _GAP_MS = 1_000, 20
+_SETTLE_MS, _REST_MS, _GAP_MS = 5_000, 1_000, 20
 _OPEN_SECONDS = 300
+_NOTEBOOKS = "@jupyterlab/notebook-extension:tracker"
 _ENTRY = "**/kimi-magics/static/remoteEntry*"
 _BROWSER_TESTS = Path(__file__).parents[1] / "browser"
 _WATCH = """([cell, times]) => {
@@ -125,29 +126,37 @@ class Lab:
         self._tests, self._browser, self._server, self._folder = tests, browser, server, folder
 
     @contextmanager
-    def open(self, cells: Sequence[str], *, has_extension: bool) -> Iterator[Any]:
-        """Open a notebook in a profile of its own, where `has_extension` with the gauge at work."""
+    def open(self, cells: Sequence[str], *, has_extension: bool, is_windowed: bool = False) -> Iterator[Any]:
+        """Open a notebook in a profile of its own, where `has_extension` with the gauge at work.
+
+        With `is_windowed` the page holds the cells in sight, else all: both are settings of JupyterLab.
+        """
+        self._server.set_setting(_NOTEBOOKS, {"windowingMode": "full" if is_windowed else "defer"})
         with self._browser.new_context(viewport=self._tests._VIEWPORT) as context:
             if not has_extension:
                 context.route(_ENTRY, lambda route: route.abort())
-            driver = self._tests.driver
-            frontend = driver.Frontend("lab", context, self._server, self._folder)
+            frontend = self._tests.driver.Frontend("lab", context, self._server, self._folder)
             try:
                 notebook = frontend.open(list(cells))
                 notebook.run(0)
                 notebook.wait_until_done(0)
-                # Lab makes the cells that are out of sight one by one, when it has time.
-                editors = notebook.page.locator(".jp-Cell .cm-editor")
-                driver.wait_for(
-                    lambda: editors.count() == len(cells), what="all cells are there", seconds=_OPEN_SECONDS
-                )
-                prompts = sum(cell.startswith("%%kimi") for cell in cells)
-                expected = prompts if has_extension else 0
-                gauges = notebook.page.locator("[data-kimi-gauge]")
-                driver.wait_for(lambda: gauges.count() == expected, what=f"there are {expected} gauges")
+                self._wait_for_cells(notebook.page, cells, has_extension=has_extension, is_windowed=is_windowed)
                 yield notebook
             finally:
                 frontend.close()
+
+    def _wait_for_cells(self, page: Page, cells: Sequence[str], *, has_extension: bool, is_windowed: bool) -> None:
+        """Wait until the page has what it is to have: Lab makes cells that are out of sight when it has time."""
+        wait_for = self._tests.driver.wait_for
+        gauges, editors = page.locator("[data-kimi-gauge]"), page.locator(".jp-Cell .cm-editor")
+        if is_windowed:
+            page.wait_for_timeout(_SETTLE_MS)
+            assert editors.count() < len(cells)
+            assert bool(gauges.count()) == has_extension
+            return
+        wait_for(lambda: editors.count() == len(cells), what="all cells are there", seconds=_OPEN_SECONDS)
+        prompts = sum(cell.startswith("%%kimi") for cell in cells) if has_extension else 0
+        wait_for(lambda: gauges.count() == prompts, what=f"there are {prompts} gauges")
 
 
 @contextmanager
@@ -207,14 +216,16 @@ def _read_busy(session: CDPSession) -> float:
 def print_typing() -> None:
     """Measure in the page, and print."""
     ways = [f"{time} p{percent}" for time in TIMES for percent in (50, 95)]
-    print(f"{'ms per key':<44}" + "".join(f"{title:>13}" for title in [*ways, "busy"]))
+    print(f"{'ms per key':<50}" + "".join(f"{title:>13}" for title in [*ways, "busy"]))
     with open_lab() as lab:
-        for name, cells, places in (
-            (f"{CELLS:,} cells", build_cells(), {"plain cell": PLAIN, "prompt": PROMPT}),
-            (f"prompt of {LONG_CHARACTERS:,}", ["%load_ext kimi_magics", build_long_prompt()], {"prompt": 1}),
+        many, long = build_cells(), ["%load_ext kimi_magics", build_long_prompt()]
+        for name, cells, is_windowed, places in (
+            (f"{CELLS:,} cells, those in sight", many, True, {"plain cell": PLAIN, "prompt": PROMPT}),
+            (f"{CELLS:,} cells, all drawn", many, False, {"plain cell": PLAIN, "prompt": PROMPT}),
+            (f"{LONG_CHARACTERS:,} characters", long, False, {"prompt": 1}),
         ):
             for has_extension in (False, True):
-                with lab.open(cells, has_extension=has_extension) as notebook:
+                with lab.open(cells, has_extension=has_extension, is_windowed=is_windowed) as notebook:
                     for place, index in places.items():
                         label = f"{name}, {place}, {'with' if has_extension else 'without'}"
                         _print_typed(label, measure(notebook, index))
@@ -222,7 +233,7 @@ def print_typing() -> None:
 
 def _print_typed(label: str, typed: Typed) -> None:
     cells = [f"{typed.part(time, p):.1f}" if typed.read(time) else "" for time in TIMES for p in (50, 95)]
-    print(f"{label:<44}" + "".join(f"{cell:>13}" for cell in [*cells, f"{typed.busy:.1f}"]), flush=True)
+    print(f"{label:<50}" + "".join(f"{cell:>13}" for cell in [*cells, f"{typed.busy:.1f}"]), flush=True)
 
 
 # ---------------------------------------------------------------- the kernel
@@ -241,13 +252,13 @@ def print_kernel() -> None:
         shell = InteractiveShell.instance(config=config)
         shell.run_line_magic("load_ext", "kimi_magics")
         drafts = shell.magics_manager.magics["cell"]["kimi"].__self__.drafts
-        print(f"\n{'ms per report of the kernel':<44}{'first':>13}{'p50':>13}{'p95':>13}")
+        print(f"\n{'ms per report of the kernel':<50}{'first':>13}{'p50':>13}{'p95':>13}")
         for name, cell in (("a line", "%%kimi\nSay what a token is."), (f"{LONG_CHARACTERS:,}", build_long_prompt())):
             for way, may_ask in (("here", False), ("asked of a sandbox", True)):
                 # Each text is another one, as each key makes it.
                 taken = [_time(drafts, f"{cell} {number} {may_ask}", may_ask=may_ask) for number in range(REPORTS)]
                 figures = (taken[0], *(statistics.quantiles(taken[1:], n=100)[p - 1] for p in (50, 95)))
-                print(f"{f'prompt of {name}, counted {way}':<44}" + "".join(f"{one:>13.1f}" for one in figures))
+                print(f"{f'prompt of {name}, counted {way}':<50}" + "".join(f"{one:>13.1f}" for one in figures))
         shell.run_line_magic("unload_ext", "kimi_magics")
 
 

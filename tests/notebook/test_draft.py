@@ -18,6 +18,7 @@ from kimi_magics.notebook.lookup import PreparedImages
 from kimi_magics.notebook.parsers import PARSERS
 from kimi_magics.notebook.session import Session
 from kimi_magics.sandbox import Fault, Sandbox
+from kimi_magics.store.weights import WeightsStore
 
 
 class Clock:
@@ -97,6 +98,59 @@ def test_the_same_content_is_asked_for_once_whatever_the_cell(bench: Bench, sand
 
     assert [report.state for report in (first, second, third)] == ["counted"] * 3
     assert questions(sandbox) == 1
+
+
+def test_another_host_counts_for_itself(bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench("%%kimi\nHello")
+    with Sandbox() as other:
+        monkeypatch.setenv("MOONSHOT_BASE_URL", other.base_url.replace("127.0.0.1", "localhost"))
+        assert bench("%%kimi\nHello", may_ask=False).state == "local"
+        assert bench("%%kimi\nHello").state == "counted"
+        assert (questions(sandbox), questions(other)) == (1, 1)
+
+
+def test_a_key_that_is_set_after_a_refusal_is_used_at_once(
+    bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOONSHOT_API_KEY", "wrong-key")
+    assert bench("%%kimi\nHello").state == "offline"
+    monkeypatch.setenv("MOONSHOT_API_KEY", "sandbox")
+    assert bench("%%kimi\nHello").state == "counted"
+
+
+def test_what_is_counted_makes_the_local_number_better(bench: Bench, sandbox: Sandbox) -> None:
+    def doubt(text: str) -> float:
+        local = tokens(bench(f"%%kimi\n{text}", may_ask=False))
+        return abs(local / tokens(bench(f"%%kimi\n{text}")) - 1)
+
+    words = "the quick brown fox jumps over a lazy dog while all the others look on from behind a fence".split(" ")
+        "the",
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "over",
+        "a",
+        "lazy",
+        "dog",
+        "while",
+        "everybody",
+        "else",
+        "is",
+        "watching",
+        "from",
+        "behind",
+        "the",
+        "fences",
+    ]
+    texts = [" ".join(words[(at * step) % len(words)] for at in range(90)) for step in range(1, 16)]
+    doubts = [doubt(text) for text in texts]
+
+    assert doubts[0] > 0.1  # the sandbox has another vocabulary
+    assert max(doubts[-3:]) < 0.05
+    bench.session.close()
+    assert b"kimi-k2.6 at 127.0.0.1" in WeightsStore().path.read_bytes()
+    assert b"fox" not in WeightsStore().path.read_bytes()
 
 
 def test_parts_sum_up_to_the_whole(bench: Bench) -> None:
