@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Locator, Page, Response
+    from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Response
 
 WAIT_SECONDS = 60.0
 TOKEN = "browser-tests"
@@ -140,6 +140,14 @@ class NotebookPage:
         #: The answer that comes, where a test has it come slowly.
         self.stream = PacedStream()
         self._offers = page.locator(".jp-Completer .jp-Completer-match:visible")
+        #: What the page threw, and what its console said of us.
+        self.complaints: list[str] = []
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._note)
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and "kimi" in message.text.lower():
+            self.complaints.append(message.text)
 
     def wait_until_ready(self) -> None:
         """Wait until the cells are there and the kernel is idle."""

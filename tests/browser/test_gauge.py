@@ -271,6 +271,10 @@ def test_the_page_has_the_words_and_classes_of_the_golden_file(notebook: Noteboo
     assert notebook.page.evaluate(CHECK_GOLDEN, golden) == []
 
 
+def test_the_page_has_nothing_to_complain_of(notebook: NotebookPage) -> None:
+    assert notebook.complaints == []
+
+
 # ---------------------------------------------------------------- a notebook of its own
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from playwright.sync_api import expect
@@ -63,11 +63,10 @@ def _run(*command: str) -> None:
 
 
 class Opened(NamedTuple):
-    """A notebook in the old front end, what its page sent to the kernel, and what it complained of."""
+    """A notebook in the old front end, and what its page sent to the kernel."""
 
     notebook: NotebookPage
     sent: list[bytes]
-    complaints: list[str]
 
     @property
     def gauge(self) -> Locator:
@@ -78,33 +77,24 @@ class Opened(NamedTuple):
         return sum(b'"op":"estimate"' in message for message in self.sent)
 
 
-def _watch(context: BrowserContext) -> tuple[list[bytes], list[str]]:
-    """Note what the pages of a profile send over their websockets, and what they complain of, from now on."""
+def _watch(context: BrowserContext) -> list[bytes]:
+    """Note what the pages of a profile send over their websockets from now on."""
     sent: list[bytes] = []
-    complaints: list[str] = []
 
     def note_sent(payload: bytes | str) -> None:
         sent.append(payload.encode() if isinstance(payload, str) else payload)
 
-    def note_message(message: Any) -> None:
-        # Lab wonders at the end of each comm that is not of its own class: a kernel ends one that it does not know.
-        is_expected = message.text.startswith("Comm not found for comm id kimi-gauge")
-        if message.type in ("error", "warning") and "kimi" in message.text and not is_expected:
-            complaints.append(message.text)
-
     context.on("page", lambda page: page.on("websocket", lambda socket: socket.on("framesent", note_sent)))
-    context.on("weberror", lambda error: complaints.append(str(error.error)))
-    context.on("console", note_message)
-    return sent, complaints
+    return sent
 
 
 @pytest.fixture(scope="module")
 def opened(open_frontend: OpenFrontend, oldest_python: str) -> Iterator[Opened]:
     """A notebook whose kernel has the extension; the cell LONG runs until the test creates a file."""
     with open_frontend("lab", python=oldest_python) as lab:
-        sent, complaints = _watch(lab.context)
+        sent = _watch(lab.context)
         notebook = lab.open([f"%load_ext kimi_magics\n{VERSIONS}", "%%kimi --thinking off\nTell me", WAIT_FOR_FILE])
-        opened = Opened(notebook, sent, complaints)
+        opened = Opened(notebook, sent)
         expect(opened.gauge).to_have_attribute("data-state", "unloaded")
         notebook.screenshot("oldest-unloaded")
         notebook.run(LOAD)
@@ -191,4 +181,4 @@ def test_one_question_waits_for_the_end_of_the_cell_that_runs(opened: Opened, sa
 
 
 def test_page_complains_of_nothing(opened: Opened) -> None:
-    assert opened.complaints == []
+    assert opened.notebook.complaints == []

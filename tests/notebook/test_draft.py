@@ -21,7 +21,9 @@ from kimi_magics.sandbox import Fault, Sandbox
 from kimi_magics.store.weights import WeightsStore
 
 
-SENTENCE = "быстрая рыжая лиса перепрыгивает через ленивую собаку пока остальные смотрят из-за забора на всё происходящее"
+SENTENCE = (
+    "быстрая рыжая лиса перепрыгивает через ленивую собаку пока остальные смотрят из-за забора на всё происходящее"
+)
 
 
 class Clock:

@@ -26,7 +26,7 @@ export class GaugeLink {
     this.settings = null;
     /** What runs took, by the id of the cell. @type {Map<string, any>} */
     this.runs = new Map();
-    this.kernel = this.subshell = this.opening = this.sessionContext = null;
+    this.kernel = this.subshell = this.opening = this.sessionContext = this.standIn = null;
     this.commId = "";
     this.number = 0;
   }
@@ -92,13 +92,22 @@ export class GaugeLink {
   reopen() {
     this.close();
     this.commId = `kimi-gauge-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`;
+    // The front end complains of a comm that it does not know when the kernel closes it; this one says and hears nothing.
+    this.standIn = this.kernel.createComm(TARGET, this.commId);
+    this.standIn.commsOverSubshells = "disabled";
     this.send("comm_open", { target_name: TARGET, data: {} });
   }
 
   /** Tell the kernel that the page goes. */
   close() {
     if (this.commId && this.kernel && !this.kernel.isDisposed) this.send("comm_close", { data: {} });
+    this.forget();
+  }
+
+  forget() {
     this.commId = "";
+    this.standIn?.dispose();
+    this.standIn = null;
   }
 
   /** Whether questions wait for the end of a cell: a kernel without subshells runs one. */
@@ -137,7 +146,7 @@ export class GaugeLink {
   watch(status) {
     if (!["restarting", "autorestarting", "dead", "terminating"].includes(status)) return;
     // What was open is gone without a word; after a restart a hello tells when there is something again.
-    this.commId = "";
+    this.forget();
     this.subshell = this.opening = null;
     this.runs.clear();
     this.settings = null;
@@ -150,14 +159,14 @@ export class GaugeLink {
     else if (!this.commId || content.comm_id !== this.commId) return;
     else if (type === "comm_close") {
       // The kernel has no such target, or the extension was unloaded.
-      this.commId = "";
+      this.forget();
       this.setState("unloaded");
     } else if (type === "comm_msg") this.hear(content.data);
   }
 
   /** The extension was loaded, perhaps again. */
   greet() {
-    this.commId = "";
+    this.forget();
     if (this.opening) this.opening.then(() => this.reopen());
     else {
       this.setState("connecting");

@@ -190,9 +190,13 @@ export class GaugeModel {
   }
 }
 
-/** Return what is below the first line; of a line, what follows the name of the magic. */
+const FLAG = /^--?[a-z][a-z-]*(?:(?<=--(?:json|web|cache|dry-run|no-stream|raw))|(?:\s*=\s*|\s+)(?:"[^"]*"|'[^']*'|\S+))(?:\s+|$)/;
+
+/** Return what is below the first line; of a line, what follows the name of the magic and its flags, about. */
 export function bodyOf(text) {
   const end = text.indexOf("\n");
   if (/^\s*%%/.test(text)) return end < 0 ? "" : text.slice(end + 1);
-  return text.replace(/^\s*%\w+\s*/, "");
+  let rest = text.replace(/^\s*%\w+\s*/, "");
+  while (FLAG.test(rest)) rest = rest.replace(FLAG, "");
+  return rest;
 }
