@@ -413,7 +413,7 @@ def test_in_colab_its_own_interface_is_used_while_it_is_there(
 
 def count_widgets() -> int:
     gc.collect()
-    return len(ipywidgets.widgets.widget._instances)
+    return sum(issubclass(type(thing), ipywidgets.Widget) and thing.comm is not None for thing in gc.get_objects())
 
 
 def test_the_same_cell_run_again_goes_on_with_the_draft_and_leaves_nothing_of_the_old_one(

@@ -20,7 +20,6 @@ from kimi_magics.notebook.session import Session
 from kimi_magics.sandbox import Fault, Sandbox
 from kimi_magics.store.weights import WeightsStore
 
-
 SENTENCE = (
     "быстрая рыжая лиса перепрыгивает через ленивую собаку пока остальные смотрят из-за забора на всё происходящее"
 )
