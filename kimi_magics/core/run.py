@@ -12,12 +12,21 @@ from kimi_magics.core.events import UsageReported
 from kimi_magics.core.ports import Clock, Transport, View
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
+from kimi_magics.core.tokens import DEFAULT_WEIGHTS, Weights
 from kimi_magics.core.usage import Usage
 from kimi_magics.errors import CallError, InterruptedReplyError, KimiError
 
 
-def run(prompt: Prompt, *, reply: Reply, transport: Transport, view: View, clock: Clock) -> None:
-    """Send `prompt` and fold the events into `reply`.
+def run(
+    prompt: Prompt,
+    *,
+    reply: Reply,
+    transport: Transport,
+    view: View,
+    clock: Clock,
+    weights: Weights = DEFAULT_WEIGHTS,
+) -> None:
+    """Send `prompt` and fold the events into `reply`; `weights` count what the host did not.
 
     Raises CallError, with `reply` on it, also for an interrupt.
     """
@@ -37,7 +46,7 @@ def run(prompt: Prompt, *, reply: Reply, transport: Transport, view: View, clock
         raise
     finally:
         reply.seconds = clock() - started
-        _settle(prompt, reply)
+        _settle(prompt, reply, weights)
         if isinstance(error, CallError):
             error.reply = reply
             error.request_id = error.request_id or reply.request_id
@@ -61,8 +70,8 @@ def _interrupted(reply: Reply) -> InterruptedReplyError:
     )
 
 
-def _settle(prompt: Prompt, reply: Reply) -> None:
+def _settle(prompt: Prompt, reply: Reply, weights: Weights) -> None:
     """Put estimated figures in where the host sent none: a cut stream carries no usage, yet it is billed."""
     if reply.has_begun and not reply.has_usage:
-        completion = count_text(reply.text) + count_text(reply.thinking)
-        reply.add(UsageReported(Usage(count_prompt(prompt), completion, estimated=True)))
+        completion = count_text(reply.text, weights) + count_text(reply.thinking, weights)
+        reply.add(UsageReported(Usage(count_prompt(prompt, weights), completion, estimated=True)))

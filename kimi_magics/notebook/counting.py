@@ -10,25 +10,34 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from kimi_magics.core.estimate import count_parts, learn_prompt
 from kimi_magics.core.media import Image
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
-from kimi_magics.core.tokens import rates
+from kimi_magics.core.tokens import Weights, rates
 from kimi_magics.core.wire import content_hash
 from kimi_magics.store.weights import WeightsStore
 
 #: These count alike.
 _HOSTS = ("api.moonshot.ai", "api.moonshot.cn")
 _REMEMBERED = 4096
+_READINGS = 32
 _SAVE_SECONDS = 5.0
 #: Stands where a message has images only, since a message must not be empty: one token.
 _STAND_IN = "."
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is found here in a prompt: tokens by what they are for, and per character of the text being written."""
+
+    parts: Mapping[str, int]
+    rates: Mapping[str, float]
 
 
 class Host(Protocol):
@@ -47,6 +56,7 @@ class Counting:
         self._host = host
         self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._images: dict[tuple[str, str, str], int] = {}
+        self._readings: OrderedDict[tuple[Any, ...], _Reading] = OrderedDict()
         self._lock = threading.Lock()
         self._saved_at = 0.0
 
@@ -56,15 +66,19 @@ class Counting:
 
     def count_parts_here(self, prompt: Prompt) -> dict[str, int]:
         """Return the same by what it is for: draft, system, history, images, template."""
-        parts = count_parts(prompt, self._weights.get(self._name(prompt.model)))
+        parts = dict(self._read(prompt).parts)
         images = [self._images.get(self._image_key(image, prompt.model)) for image in _images(prompt)]
         if images and None not in images:
             parts["images"] = sum(image or 0 for image in images)
         return parts
 
-    def rates(self, prompt: Prompt) -> dict[str, float]:
+    def rates(self, prompt: Prompt) -> Mapping[str, float]:
         """Return the tokens per character, by class, of the text that is being written."""
-        return rates(prompt.messages[-1].text, self._weights.get(self._name(prompt.model)))
+        return self._read(prompt).rates
+
+    def weights(self, model: Model) -> Weights:
+        """Return what was learnt of the tokens of `model`."""
+        return self._weights.get(self._name(model))
 
     def recall(self, prompt: Prompt) -> int | None:
         """Return what the host counted for the same content and model before, or None."""
@@ -92,6 +106,21 @@ class Counting:
         """Keep what was learnt for other kernels and days."""
         self._saved_at = time.monotonic()
         self._weights.save()
+
+    def _read(self, prompt: Prompt) -> _Reading:
+        """Read a prompt through, once for the several figures that are asked of it in a row."""
+        images = [self._image_key(image, prompt.model) for image in _images(prompt)]
+        key = self._host(), content_hash(prompt), prompt.thinking, tuple(images)
+        with self._lock:
+            reading = self._readings.pop(key, None)
+        if reading is None:
+            weights = self.weights(prompt.model)
+            reading = _Reading(count_parts(prompt, weights), rates(prompt.messages[-1].text, weights))
+        with self._lock:
+            self._readings[key] = reading
+            while len(self._readings) > _READINGS:
+                self._readings.popitem(last=False)
+        return reading
 
     def _ask(self, prompt: Prompt, host: Host) -> int:
         key = self._host(), content_hash(prompt)

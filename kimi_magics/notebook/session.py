@@ -178,7 +178,8 @@ class Session:
         self._check_budget(prompt, cell=cell)
         prefetch()
         try:
-            run(prompt, reply=reply, transport=client, view=view, clock=time.monotonic)
+            weights = self.counting.weights(prompt.model)
+            run(prompt, reply=reply, transport=client, view=view, clock=time.monotonic, weights=weights)
         finally:
             self.history.add(reply, model=prompt.model.name, cell=cell)
             if reply.has_usage and not reply.usage.estimated and self.counting.recall(prompt) is None:

@@ -231,6 +231,8 @@ FAULTS = (
     Fault(401, "invalid_authentication_error", "Invalid Authentication"),
 )
 ARRIVED = "## Sandbox answer: no model was called\n\nIt was writt"
+#: Its footer: what the local count makes of it may be a token more or less.
+ESTIMATED = r"partial · N s · ≈ 1[2-6] in / 1[1-5] out · ≈ \$0\.0000[56]\d"
 KEPT = "\n  → the answer so far is kept in _kimi; run the cell again for the whole\n  request id: "
 CUT = "The answer was cut at the token limit (finish reason: length): raise --max-tokens for the rest."
 EMPTY = (
@@ -265,7 +267,7 @@ def test_of_an_answer_that_broke_off_the_text_stays_and_the_error_follows(
     receipt = read_receipt(answer)
     assert (receipt["is_partial"], receipt["finish_reason"], receipt["usage"]["estimated"]) == (True, None, True)
     assert receipt.keys() == RECEIPT.keys()
-    assert mask(footer.data["text/plain"]) == "partial · N s · ≈ 14 in / 12 out · ≈ $0.000061"
+    assert re.fullmatch(ESTIMATED, mask(footer.data["text/plain"]))
     assert (error.output_type, error.ename) == ("error", "ReplyBrokenError")
     assert error.evalue == says + KEPT + answer.metadata.kimi_magics.request_id
 
@@ -347,7 +349,9 @@ def test_a_failing_cell_stops_papermill_with_our_error(runner: Runner, server: S
     assert says in ran.stderr
     notebook = nbformat.read(target, as_version=4)
     [asked] = [cell for cell in notebook.cells if cell.source.startswith("%%kimi")]
-    assert texts(asked) == [ARRIVED, "partial · N s · ≈ 14 in / 12 out · ≈ $0.000061", "ReplyBrokenError"]
+    answer, footer, error = texts(asked)
+    assert (answer, error) == (ARRIVED, "ReplyBrokenError")
+    assert re.fullmatch(ESTIMATED, footer)
     assert notebook.cells[-1].outputs == []
 
 
