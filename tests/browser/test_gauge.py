@@ -394,7 +394,9 @@ def test_the_status_bar_sums_up_and_tells_the_balance_on_a_click(lab: Frontend, 
     assert len([request for request in sandbox.requests if request.path.endswith("balance")]) == 1
 
 
-def test_the_gauge_is_at_home_in_the_dark_theme_and_obeys_its_settings(lab: Frontend, wait_for: WaitFor) -> None:
+def test_the_gauge_is_at_home_in_the_dark_theme_and_obeys_its_settings(
+    lab: Frontend, sandbox: Sandbox, wait_for: WaitFor
+) -> None:
     notebook = lab.open([LOAD, "%%kimi\nTell me about {{topic}}"])
     notebook.run(0)
     notebook.wait_until_done(0)
@@ -412,5 +414,9 @@ def test_the_gauge_is_at_home_in_the_dark_theme_and_obeys_its_settings(lab: Fron
         lab.server.set_setting("kimi-magics:gauge", {"enabled": False})
         notebook.reload()
         wait_for(lambda: notebook.gauge(1).is_hidden(), what="the gauge is switched off")
+        asked = questions(sandbox)
+        notebook.type(1, " and where nobody counts")
+        time.sleep(1)
+        assert questions(sandbox) == asked
     finally:
         lab.server.set_setting("kimi-magics:gauge", {})

@@ -113,7 +113,8 @@ export class GaugeModel {
   ask({ passive = false, now = false }) {
     const { link } = this;
     if (link.state !== "ready") return link.open();
-    // Off is off; and a cell that nobody sees or edits asks nothing.
+    if (!this.settings.enabled && !now) return;
+    // Off is off.
     if (link.settings.gauge === "off" && !now && this.report?.state === "off") return;
     if (this.asked) return; // the answer brings the next question
     if (!passive) this.credits = Math.max(0, this.credits - 1);

@@ -5,13 +5,12 @@
 // With the version in the address, or a browser would go on with the file of another one.
 const load = file => import(new URL(file + new URL(import.meta.url).search, import.meta.url).href);
 const { GaugeModel, bodyOf } = await load("./gauge_model.js");
-const { countCharacters, describe, describeRun, kindOf } = await load("./gauge_text.js");
+const { countCharacters, kindOf } = await load("./gauge_text.js");
+const { lookAt } = await load("./gauge_look.js");
+const { openMenu } = await load("./gauge_menu.js");
 
-const MODES = [
-  ["live", "Live: the draft goes to the host that would receive it, to be counted, once it is edited or has the cursor."],
-  ["local", "Local: the draft stays here; the count is an estimate."],
-  ["off", "Off: nothing is counted."],
-];
+const SURE = ["counted", "billed", "error", "offline", "over-budget", "over-context"];
+const SPOKEN = ["tokens", "cost", "run", "note"];
 const HEAD = 2_000;
 
 /**
@@ -100,6 +99,7 @@ class GaugePanel {
   }
 
   destroy() {
+    this.closeMenu?.();
     this.sight?.disconnect();
     this.model.dispose();
     this.gauges.delete(this);
@@ -158,7 +158,7 @@ class GaugePanel {
     this.button.title = "What the gauge does";
     this.button.setAttribute("aria-haspopup", "menu");
     this.button.setAttribute("aria-label", "What the gauge does");
-    this.button.onclick = () => this.openMenu();
+    this.button.onclick = () => this.toggleMenu();
     this.spoken = part("span", "spoken");
     this.spoken.setAttribute("role", "status");
     this.spoken.setAttribute("aria-live", "polite");
@@ -166,137 +166,30 @@ class GaugePanel {
   }
 
   draw() {
-    const { model, link, pieces } = this;
-    const { report } = model;
-    const isCounted = model.isConfirmed();
-    const tokens = model.tokens;
-    const base = report?.tokens == null ? null : report;
-    const message = { ...EMPTY, ...base, tokens, counted: isCounted };
-    // What was said of another text is not said of this one, but for what is wrong with its first line.
-    if (report && (model.isFresh || report.state === "error")) Object.assign(message, pick(report, SAID));
-    const state = this.findState(message);
-    const bare = isBare(state) || (!report && model.isBlank);
-    const text = describe(bare ? { ...message, tokens: null } : message, this.settings.digits);
-    const hasRun = model.run && state !== "error";
-    const said = {
-      ...text,
-      cost: base && !bare ? text.cost : "",
-      run: hasRun ? describeRun(model.run, this.settings.digits) : "",
-      note: state === "empty" ? text.note || NOTES.empty : (NOTES[state] ?? text.note),
-    };
-    const isWaiting = model.isAsking && link.isHeldUp;
-    if (isWaiting && !said.note) said.note = "counted when the cell that runs is done";
-    if (hasRun) said.tokens = said.cost = said.share = said.answer = "";
-    for (const name in pieces) setText(pieces[name], said[name]);
-    const shown = hasRun ? "billed" : model.isAsking && !isWaiting && state === "local" ? "counting" : state;
+    const { state, warning, tokens, texts, share } = lookAt(this.model, this.link, this.settings.digits);
+    for (const name in this.pieces) setText(this.pieces[name], texts[name]);
     const { dataset } = this.dom;
-    setData(dataset, "state", shown);
-    setData(dataset, "warning", report && model.isFresh ? report.warning || "" : "");
-    setData(dataset, "tokens", String(hasRun ? model.run.prompt_tokens : bare ? 0 : tokens));
-    this.dom.title = hasRun ? describeAnswerOf(model.run) : text.hover;
-    const share = message.context ? Math.min(1, tokens / message.context) : 0;
-    this.bar.hidden = !share || bare;
+    setData(dataset, "state", state);
+    setData(dataset, "warning", warning);
+    setData(dataset, "tokens", String(tokens));
+    this.dom.title = texts.hover ?? "";
+    this.bar.hidden = !share;
     this.fill.style.width = `${Math.max(0.3, 100 * share)}%`;
     this.action.hidden = state !== "unloaded";
-    this.speak(shown, said);
+    // A count or an error is read aloud once it is sure, not each number on the way.
+    if (SURE.includes(state)) setText(this.spoken, SPOKEN.map(name => texts[name]).filter(Boolean).join(", "));
   }
 
-  findState(message) {
-    const { link, model } = this;
-    if (link.state === "none") return "no-kernel";
-    if (link.state === "unloaded") return "unloaded";
-    if (link.settings?.gauge === "off" && !model.isFresh) return "off";
-    if (!model.report) return model.isBlank ? "empty" : "local";
-    const { state } = message;
-    if (model.isFresh || state === "error") return state;
-    return "local";
+  toggleMenu() {
+    const { link, button } = this;
+    if (this.closeMenu) return this.closeMenu();
+    this.closeMenu = openMenu(button, {
+      mode: link.settings?.gauge,
+      isReady: link.state === "ready",
+      choose: mode => link.tell({ op: "set", gauge: mode }),
+      closed: () => (this.closeMenu = null),
+    });
   }
-
-  /** Say a count or an error once it is sure, not each number on the way. */
-  speak(state, { tokens, cost, note, run }) {
-    if (!["counted", "billed", "error", "offline", "over-budget", "over-context"].includes(state)) return;
-    setText(this.spoken, [tokens, cost, run, note].filter(Boolean).join(", "));
-  }
-
-  // ------------------------------------------------------------ menu
-
-  openMenu() {
-    if (this.menu) return this.closeMenu();
-    const menu = (this.menu = document.createElement("div"));
-    menu.className = "kimi-gauge-menu";
-    menu.setAttribute("role", "menu");
-    const now = this.link.settings?.gauge;
-    for (const [mode, sentence] of MODES) {
-      const item = document.createElement("button");
-      item.setAttribute("role", "menuitemradio");
-      item.setAttribute("aria-checked", String(mode === now));
-      item.dataset.mode = mode;
-      item.textContent = sentence;
-      item.disabled = this.link.state !== "ready";
-      item.onclick = () => {
-        this.link.tell({ op: "set", gauge: mode });
-        this.closeMenu();
-      };
-      menu.append(item);
-    }
-    const hint = document.createElement("div");
-    hint.className = "kimi-gauge-hint";
-    hint.textContent = "For this session; %kimi_config --save gauge=… keeps it.";
-    menu.append(hint);
-    const box = this.button.getBoundingClientRect();
-    document.body.append(menu);
-    const { width, height } = menu.getBoundingClientRect();
-    menu.style.left = `${Math.max(8, box.right - width)}px`;
-    menu.style.top = `${box.bottom + height + 8 > innerHeight ? box.top - height - 4 : box.bottom + 4}px`;
-    this.away = new AbortController();
-    const { signal } = this.away;
-    const leave = event => menu.contains(event.target) || this.button.contains(event.target) || this.closeMenu();
-    document.addEventListener("pointerdown", leave, { signal, capture: true });
-    // Not any scrolling: a front end scrolls to the cell that is clicked.
-    document.addEventListener("wheel", leave, { signal, capture: true, passive: true });
-    menu.addEventListener("keydown", event => this.steer(event), { signal });
-    /** @type {HTMLElement | null} */ (menu.querySelector("[aria-checked=true]") ?? menu.querySelector("button"))?.focus();
-  }
-
-  steer(event) {
-    const items = [...this.menu.querySelectorAll("button")];
-    const at = items.indexOf(event.target);
-    if (event.key === "Escape") this.closeMenu();
-    else if (event.key === "ArrowDown") items[(at + 1) % items.length].focus();
-    else if (event.key === "ArrowUp") items[(at + items.length - 1) % items.length].focus();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-
-  closeMenu() {
-    this.away?.abort();
-    this.menu?.remove();
-    this.menu = null;
-    this.button.focus();
-  }
-}
-
-const EMPTY = { message: "", remedy: "", warning: "", parts: {}, model: "", context: null, price: null };
-const SAID = ["message", "remedy", "state"];
-const NOTES = {
-  "no-kernel": "no kernel: start one to have the prompt counted",
-  unloaded: "estimated here: the kernel has not loaded kimi_magics",
-  off: "the gauge is off",
-  empty: "the prompt is empty",
-};
-
-/** Whether a state has no number. */
-function isBare(state) {
-  return ["error", "empty", "off"].includes(state);
-}
-
-function pick(source, names) {
-  return Object.fromEntries(names.map(name => [name, source[name]]));
-}
-
-function describeAnswerOf({ prompt_tokens, cached_tokens, completion_tokens }) {
-  return `prompt ${prompt_tokens} (${cached_tokens} cached) · answer ${completion_tokens} tokens`;
 }
 
 function countTyped(change) {
