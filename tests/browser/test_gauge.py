@@ -404,6 +404,7 @@ def test_the_gauge_is_at_home_in_the_dark_theme_and_obeys_its_settings(
     notebook.wait_for_gauge(1, "counted")
     run_command(notebook, "Theme: JupyterLab Dark")
     notebook.page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
+    notebook.page.locator("#jupyterlab-splash").wait_for(state="hidden")
     shade = notebook.gauge(1).evaluate(
         "element => getComputedStyle(element).color.match(/[\\d.]+/g).slice(0, 3).map(Number)"
     )
