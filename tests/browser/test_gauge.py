@@ -330,9 +330,9 @@ def test_after_a_restart_one_click_loads_it_again(own: NotebookPage) -> None:
 
 
 def test_a_figure_that_is_being_drawn_outlives_typing(own: NotebookPage) -> None:
-    own.type(2, "\nimport matplotlib.pyplot as plt, time\nplt.plot([1, 2])\ntime.sleep(4)\nplt.plot([2, 1])")
+    own.type(2, "\nimport matplotlib.pyplot as plt, time\nplt.plot([1, 2])\nprint('drawn')\ntime.sleep(4)")
     own.run(2)
-    own.wait_until_running(2)
+    own.wait_for_output(2, "drawn")
     own.type(1, " And lakes, and seas")
     own.wait_for_gauge(1, "counted")
     assert own.prompt(2) == "[*]:"

@@ -11,12 +11,17 @@ from kernels import FrontEnd, is_end, start_kernel
 
 from kimi_magics.sandbox import Fault, Sandbox
 
-DRAW = "import matplotlib.pyplot as plt, time\nplt.plot([1, 2])\ntime.sleep(1.5)\nplt.plot([2, 1])"
+DRAW = """
+import matplotlib.pyplot as plt, time
+plt.plot([1, 2])
+print("drawn", flush=True)
+time.sleep(2)
+"""
 TALK = """
 import threading, time
 def talk():
-    for number in range(20):
-        time.sleep(0.1)
+    for number in range(300):
+        time.sleep(0.01)
         print(number, flush=True)
 thread = threading.Thread(target=talk)
 thread.start()
@@ -136,7 +141,7 @@ def test_it_answers_while_a_cell_runs(page: Page, front_end: FrontEnd) -> None:
 
 def test_a_figure_of_a_running_cell_outlives_the_questions(page: Page, front_end: FrontEnd) -> None:
     ran = front_end.start(DRAW)
-    front_end.listen(lambda message: message["msg_type"] == "execute_input")
+    front_end.listen(lambda message: message["msg_type"] == "stream")
     for number in range(3):
         page.count(f"%%kimi\nA question while it draws, number {number}")
     messages = front_end.listen(lambda message: is_end(message, ran))
@@ -154,14 +159,14 @@ def test_what_threads_print_belongs_to_their_cell_whatever_a_page_asks(page: Pag
         if message["msg_type"] == "stream":
             printed.append(message)
 
-    for number in range(6):
-        seq = page.ask(f"%%kimi\nA question while it talks, number {number}")
+    for number in range(60):
+        seq = page.ask(f"%%kimi\nA question while it talks, number {number}", passive=True)
         wanted = {"op": "report", "seq": seq, "final": True}
         front_end.listen(lambda message, wanted=wanted: page.matches(message, wanted), on_message=note)
     ended = front_end.start("thread.join()")
     front_end.listen(lambda message: is_end(message, ended), on_message=note)
 
-    assert "".join(m["content"]["text"] for m in printed).split() == [str(number) for number in range(20)]
+    assert "".join(m["content"]["text"] for m in printed).split() == [str(number) for number in range(300)]
     assert {m["parent_header"]["msg_id"] for m in printed} <= {ran, ended}
 
 
