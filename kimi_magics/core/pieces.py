@@ -1,7 +1,8 @@
 """What a text consists of, as far as it tells how many tokens it has: pieces, and the features counted in them.
 
 Text is cut as the K2 vocabulary cuts it (kimi_api.md section 6). Each character adds to features of its own piece by
-what stands to its left alone, so that no count ever falls when text is appended.
+what stands to its left alone, so that no count ever falls when text is appended. A word that is listed, or begins a
+listed one, has no letters that count; it gets them all at once with the letter that makes it another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from kimi_magics.core.letters import CYRILLIC, LATIN
+from kimi_magics.core import letters, words
 
 # Ranges for character classes, written so that Python's `re` and JavaScript's `u` flag read them alike.
 _UPPER = r"A-Z\u00c0-\u00d6\u00d8-\u00de"
@@ -100,22 +101,25 @@ _PIECE = re.compile(
 )
 
 #: What is counted, by the class of the characters that it belongs to. A start is "after" a blank, "bare" when the piece
-#: has none, a "mark" when one symbol leads the word; figures say from which character of its piece on one counts.
+#: has none, a "mark" when one symbol leads the word; figures say from which character of its piece on one counts. "new"
+#: is a word that is not listed, "more" of how many pieces it is beyond that; letters and pairs count for such alone.
 FEATURES: dict[str, tuple[str, ...]] = {
     "space": ("blank", "blank_2", "blank_3", "tab", "tab_2"),
     "newline": ("newline", "newline_after_symbol", "newline_2"),
     "latin": (
         *("latin_after", "latin_bare", "latin_mark", "latin_after_mark"),
-        *("latin_capital", "latin_capital_2", "latin_accent", "latin_5", "latin_9", "latin_pair"),
+        *("latin_capital", "latin_capital_2", "latin_accent"),
+        *("latin_new", "latin_more", "latin_5", "latin_9", "latin_pair"),
     ),
     "cyrillic": (
         *("cyrillic_after", "cyrillic_bare", "cyrillic_mark", "cyrillic_after_mark"),
-        *("cyrillic_capital", "cyrillic_capital_2", "cyrillic_2", "cyrillic_5", "cyrillic_9", "cyrillic_pair"),
+        *("cyrillic_capital", "cyrillic_capital_2", "cyrillic_2"),
+        *("cyrillic_new", "cyrillic_more", "cyrillic_5", "cyrillic_9", "cyrillic_pair"),
     ),
-    "han": ("han_after", "han_bare", "han_2", "han_3", "han_4", "han_5"),
+    "han": ("han_after", "han_bare", "han_2", "han_3", "han_4", "han_5", "han_more"),
     "kana": (
         *("kana_after", "kana_bare", "kana_mark", "kana_after_mark"),
-        *("hiragana", "hiragana_6", "katakana"),
+        *("hiragana", "hiragana_6", "katakana", "kana_more"),
     ),
     "digit": ("digit_after", "digit_bare", "digit_group", "digit_more"),
     "symbol": ("symbol_after", "symbol_bare", "symbol_same", "symbol_2", "cjk_symbol", "cjk_symbol_2"),
@@ -126,7 +130,10 @@ NAMES: tuple[str, ...] = tuple(name for names in FEATURES.values() for name in n
 # How a piece begins, as the ending of its first feature.
 _AFTER, _BARE, _MARK, _AFTER_MARK = "_after", "_bare", "_mark", "_after_mark"
 
-_SCORES = {"latin_pair": LATIN, "cyrillic_pair": CYRILLIC}
+_ALPHABETS = {
+    "latin": (words.LATIN_WORD, words.LATIN, letters.LATIN),
+    "cyrillic": (words.CYRILLIC_WORD, words.CYRILLIC, letters.CYRILLIC),
+}
 _BLANK_RUN = re.compile("  ++")
 
 Counts = dict[str, int]
@@ -142,12 +149,14 @@ def measure(text: str) -> Counts:
     groups: dict[tuple[int, bool], list[str]] = {}
     for chunk, times in Counter(chunks).items():
         groups.setdefault((times, chunk.isascii()), []).append(chunk)
-    pieces = Counter(_PIECE.findall(first.translate(_SHAPES)))
-    _add_scores(counts, first, 1)
+    shapes = first.translate(_SHAPES)
+    pieces = Counter(_PIECE.findall(shapes))
+    _add_words(counts, first, shapes, 1)
     for (times, _), group in groups.items():
         joined = " ".join(group)
-        _add_scores(counts, joined, times)
-        for piece, repeated in Counter(_PIECE.findall(" " + joined.translate(_SHAPES))).items():
+        shapes = joined.translate(_SHAPES)
+        _add_words(counts, joined, shapes, times)
+        for piece, repeated in Counter(_PIECE.findall(" " + shapes)).items():
             pieces[piece] += times * repeated
     for piece, times in pieces.items():
         _add_piece(counts, piece.lstrip(" "), times, _AFTER if piece[0] == " " else _BARE)
@@ -162,9 +171,49 @@ def count_characters(text: str) -> dict[str, int]:
     return found
 
 
-def _add_scores(counts: Counts, text: str, times: int) -> None:
-    for name in ("latin_pair",) if text.isascii() else _SCORES:
-        counts[name] += times * _SCORES[name].score(text)
+def _add_words(counts: Counts, text: str, shapes: str, times: int) -> None:
+    if "a" in shapes or "A" in shapes:
+        _add_letters_of_new(counts, "latin", text, times)
+    if "я" in shapes or "Я" in shapes:
+        _add_letters_of_new(counts, "cyrillic", text, times)
+    if "一" in shapes or "あ" in shapes or "ア" in shapes:
+        _add_runs(counts, text, times)
+
+
+def _add_runs(counts: Counts, text: str, times: int) -> None:
+    """Count what runs of Han or kana have more than one piece."""
+    groups: dict[int, list[str]] = {}
+    for run, repeated in Counter(words.find_runs(text)).items():
+        if run[0] < "一":
+            counts["kana_more"] += times * repeated * (words.KANA.count_pieces(run) - 1)
+        else:
+            groups.setdefault(repeated, []).append(run)
+    for repeated, runs in groups.items():
+        joined = " ".join(runs)
+        more = len(joined) - (2 * len(runs) - 1) - words.HAN.count_pairs(joined)
+        counts["han_more"] += times * repeated * more
+
+
+def _add_letters_of_new(counts: Counts, script: str, text: str, times: int) -> None:
+    """Count the letters of the words that are not listed; those in capitals never are."""
+    pattern, listed, scores = _ALPHABETS[script]
+    new: list[str] = []
+    more = length_5 = length_9 = 0
+    for word, repeated in Counter(pattern.findall(text)).items():
+        if word in listed.known:
+            continue
+        pieces = 2 if word[1:2].isupper() else listed.count_pieces(word.lower())
+        if pieces > 1:
+            new.extend([word] * repeated)
+            more += repeated * (pieces - 2)
+            length = len(word)
+            length_5 += repeated * max(0, min(length, 8) - 4)
+            length_9 += repeated * max(0, length - 8)
+    counts[f"{script}_new"] += times * len(new)
+    counts[f"{script}_more"] += times * more
+    counts[f"{script}_5"] += times * length_5
+    counts[f"{script}_9"] += times * length_9
+    counts[f"{script}_pair"] += times * scores.score(" ".join(new))
 
 
 def _add_blanks(counts: Counts, text: str, blanks: int) -> None:
@@ -191,15 +240,11 @@ def _add_piece(counts: Counts, piece: str, times: int, start: str) -> None:
 def _add_latin(counts: Counts, word: str, times: int, start: str) -> None:
     _add_word(counts, "latin", word, times, start)
     counts["latin_accent"] += times * (word.count("é") + word.count("É"))
-    counts["latin_5"] += times * max(0, min(len(word), 8) - 4)
-    counts["latin_9"] += times * max(0, len(word) - 8)
 
 
 def _add_cyrillic(counts: Counts, word: str, times: int, start: str) -> None:
     _add_word(counts, "cyrillic", word, times, start)
     counts["cyrillic_2"] += times * (min(len(word), 4) - 1)
-    counts["cyrillic_5"] += times * max(0, min(len(word), 8) - 4)
-    counts["cyrillic_9"] += times * max(0, len(word) - 8)
 
 
 def _add_word(counts: Counts, script: str, word: str, times: int, start: str) -> None:

@@ -37,16 +37,15 @@ def test_before_it_learnt_anything_the_median_error_is_below_8_percent(name: str
     assert max(kinds.values()) < 0.08, kinds
 
 
-# The aim is 2 %, and it is missed by a little: 2.1 to 2.3 % over seeds that nothing was chosen by. Half of the table is
-# texts of up to 1,000 characters, where the words that happen to be in them weigh more than any weight can know.
+# 1.3 to 1.9 % over seeds that nothing was chosen by, for each of the three.
 @pytest.mark.parametrize("name", VOCABULARIES)
-def test_after_twenty_prompts_the_median_error_is_about_2_percent(
+def test_after_twenty_prompts_the_median_error_is_below_2_percent(
     name: str, texts: list[accuracy.Text], runs: list[list[str]]
 ) -> None:
     judge = accuracy.JUDGES[name]
     errors = accuracy.find_errors(texts, judge, [accuracy.learn_all(prompts, judge) for prompts in runs])
     whole, kinds = accuracy.summarize(errors)
-    assert whole < 0.026
+    assert whole < 0.02
     assert max(kinds.values()) < 0.05, kinds
 
 

@@ -72,6 +72,12 @@ hard_text = st.one_of(st.text(alphabet=HARD, max_size=30), st.text(max_size=30))
 @example("  ", "\n")
 @example(" '", "s")
 @example("HTML", "p")
+@example("retur", "n")
+@example("return", "q")
+@example("A", "B")
+@example("возвра", "ъ")
+@example("我", "们的")
+@example("します", "ゑ")
 def test_appended_text_never_makes_it_cheaper(text: str, more: str) -> None:
     before, after = pieces.measure(text), pieces.measure(text + more)
     assert all(after[name] >= figure for name, figure in before.items())
@@ -118,7 +124,8 @@ def test_a_class_that_a_text_lacks_has_its_usual_rate() -> None:
 def test_it_learns_a_host_that_counts_otherwise() -> None:
     for text in TEXTS:
         tokens = len(split_tokens(text * 7))
-        assert abs(count_text(text * 7) - tokens) > 0.05 * tokens
+        # Of this English sentence both hosts make a token a word.
+        assert text is ENGLISH or abs(count_text(text * 7) - tokens) > 0.05 * tokens
         assert count_text(text * 7, LEARNT) == pytest.approx(tokens, rel=0.04)
     assert LEARNT.learnt == 20
 
@@ -163,7 +170,7 @@ LOWER = ROW["doubt"]
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
         {"learnt": -1},
         {"learnt": "many"},
         {"values": ROW["values"][1:]},

@@ -15,14 +15,14 @@ export const CLASSES = {
 };
 /** Tokens per character, where no kernel has said better. */
 export const RATES = {
-  latin: 0.18268,
-  cyrillic: 0.23074,
-  han: 0.71372,
-  kana: 0.55195,
-  digit: 0.66142,
-  space: 0.25345,
-  newline: 0.12487,
-  symbol: 0.94945,
-  wide: 2.05,
-  other: 0.54897,
+  latin: 0.16004,
+  cyrillic: 0.23794,
+  han: 0.66875,
+  kana: 0.65742,
+  digit: 0.608,
+  space: 0.36052,
+  newline: 0.1275,
+  symbol: 0.94862,
+  wide: 1.92,
+  other: 0.51879,
 };
