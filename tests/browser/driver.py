@@ -19,6 +19,7 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Response
+    from playwright.sync_api import Error as PageError
 
 WAIT_SECONDS = 60.0
 TOKEN = "browser-tests"
@@ -140,10 +141,14 @@ class NotebookPage:
         #: The answer that comes, where a test has it come slowly.
         self.stream = PacedStream()
         self._offers = page.locator(".jp-Completer .jp-Completer-match:visible")
-        #: What the page threw, and what its console said of us.
+        #: What the page threw in our code, and what its console said of us; the front ends have faults of their own.
         self.complaints: list[str] = []
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", self._note_error)
         page.on("console", self._note)
+
+    def _note_error(self, error: PageError) -> None:
+        if "kimi-magics" in (error.stack or ""):
+            self.complaints.append(error.stack or "")
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and "kimi" in message.text.lower():
