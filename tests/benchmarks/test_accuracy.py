@@ -66,7 +66,7 @@ def take_best(work: Callable[[], object]) -> float:
 
 
 @pytest.mark.parametrize("kind", accuracy.KINDS)
-@pytest.mark.parametrize(("count", "limit"), [(count_text, 5), (count_with_rates, 7)], ids=["count", "rates"])
+@pytest.mark.parametrize(("count", "limit"), [(count_text, 7), (count_with_rates, 10)], ids=["count", "rates"])
 def test_counting_costs_few_times_what_cutting_into_words_does(
     kind: str, count: Callable[[str], object], limit: float
 ) -> None:
