@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tempfile
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, Literal
 from kimi_magics.core.models import DEFAULT_MODEL
 from kimi_magics.core.usage import Price
 from kimi_magics.errors import ConfigError, holds_key
+from kimi_magics.store.files import replace_file
 
 Source = Literal["session", "saved", "default"]
 #: Settings that start so hold the user's own price of the model that follows.
@@ -189,7 +189,7 @@ class Config:
                 table.pop(key, None)
             else:
                 table[key] = value
-            _replace(self.path, tomlkit.dumps(document))
+            replace_file(self.path, tomlkit.dumps(document))
         except OSError as error:
             raise ConfigError(
                 f"the setting cannot be saved in {self.path}: {error.strerror or error}",
@@ -264,16 +264,3 @@ def read_price(text: str) -> Price:
         currency=currency,
         source="settings",
     )
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the whole file or nothing: readers see the old or the new content, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".config-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

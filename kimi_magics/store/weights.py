@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
 from kimi_magics.core.tokens import DEFAULT_WEIGHTS, Weights
 from kimi_magics.store.config import find_home
+from kimi_magics.store.files import replace_file
 
 #: Models that are kept, those learnt about most recently: some 20 kB for each.
 MAX_MODELS = 64
@@ -64,7 +63,7 @@ class WeightsStore:
                 rows[model] = weights.to_row()
             kept = dict(list(rows.items())[-MAX_MODELS:])
             with contextlib.suppress(OSError, ValueError, RuntimeError):
-                _replace(self.path, json.dumps({"version": _VERSION, "models": kept}))
+                replace_file(self.path, json.dumps({"version": _VERSION, "models": kept}))
                 self._changed.clear()
 
     def _read_rows(self) -> dict[str, Any]:
@@ -86,16 +85,3 @@ def _read_weights(row: Any) -> Weights:
         return Weights.from_row(row) if row else DEFAULT_WEIGHTS
     except ValueError:
         return DEFAULT_WEIGHTS
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the whole file or nothing, as `config` does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".weights-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
