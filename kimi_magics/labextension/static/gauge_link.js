@@ -166,7 +166,9 @@ export class GaugeLink {
 
   /** The extension was loaded, perhaps again. */
   greet() {
-    this.forget();
+    // The kernel may yet close a comm that came too early for it: the front end is to know it until then.
+    this.commId = "";
+    this.standIn = null;
     if (this.opening) this.opening.then(() => this.reopen());
     else {
       this.setState("connecting");
