@@ -151,7 +151,7 @@ class NotebookPage:
             self.complaints.append(error.stack or "")
 
     def _note(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and "kimi" in message.text.lower():
+        if message.type in ("error", "warning") and "kimi-magics" in message.text:
             self.complaints.append(message.text)
 
     def wait_until_ready(self) -> None:

@@ -232,7 +232,7 @@ FAULTS = (
 )
 ARRIVED = "## Sandbox answer: no model was called\n\nIt was writt"
 #: Its footer: what the local count makes of it may be a token more or less.
-ESTIMATED = r"partial · N s · ≈ 1[2-6] in / 1[1-5] out · ≈ \$0\.0000[56]\d"
+ESTIMATED = r"partial · N s · ≈ 1\d in / 1\d out · ≈ \$0\.0000[5-9]\d"
 KEPT = "\n  → the answer so far is kept in _kimi; run the cell again for the whole\n  request id: "
 CUT = "The answer was cut at the token limit (finish reason: length): raise --max-tokens for the rest."
 EMPTY = (
