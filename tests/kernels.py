@@ -56,10 +56,10 @@ class FrontEnd:
         """Send a message to the widget, to be taken on a subshell."""
         self.tell("comm_msg", comm, {"method": "custom", "content": {"wish": wish}}, subshell=subshell)
 
-    def tell(self, kind: str, comm: str, data: dict, *, subshell: str | None, target: str = "") -> None:
-        """Send a message of a comm: `comm_open` with its target, `comm_msg` or `comm_close`."""
+    def tell(self, kind: str, comm: str, data: dict, *, subshell: str | None, target: str = "") -> str:
+        """Send a message of a comm, `comm_open` with its target, `comm_msg` or `comm_close`; return its id."""
         content = {"comm_id": comm, "data": data} | ({"target_name": target} if target else {})
-        self._send("shell", kind, content, header={"subshell_id": subshell} if subshell else {})
+        return self._send("shell", kind, content, header={"subshell_id": subshell} if subshell else {})
 
     def _send(
         self, channel: str, kind: str, content: dict, *, metadata: dict | None = None, header: dict | None = None
@@ -71,22 +71,29 @@ class FrontEnd:
 
 
 def is_end(message: dict, ran: str) -> bool:
-    """Tell whether a message says that the cell of the request `ran` is done."""
+    """Tell whether a message says that the request `ran`, of a cell or a comm, is done with."""
     is_state = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
     return is_state and message["parent_header"].get("msg_id") == ran
 
 
 @contextmanager
-def start_kernel() -> Iterator[FrontEnd]:
-    """Run a kernel of this environment; it is ended with the block."""
+def start_client() -> Iterator[BlockingKernelClient]:
+    """Run a kernel of this environment, and be its client; it is ended with the block."""
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(extra_arguments=["--log-level=ERROR"])
     client = manager.client()
     client.start_channels()
     try:
         client.wait_for_ready(timeout=SECONDS)
-        yield FrontEnd(client)
+        yield client
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
         manager.cleanup_resources()
+
+
+@contextmanager
+def start_kernel() -> Iterator[FrontEnd]:
+    """Run a kernel with a front end; both are ended with the block."""
+    with start_client() as client:
+        yield FrontEnd(client)

@@ -229,7 +229,7 @@ class Composer:
     def _ask_host(self, ask: Ask, prompt: Prompt) -> list[Bundle]:
         """Return the answer, and what ended it, as outputs of a notebook."""
         view, session = AnswerView(self._show_live, must_stop=self._must_stop.is_set), self._services.session
-        expected = session.estimate(prompt, may_ask=False).prompt_tokens
+        expected = session.expect_tokens(prompt)
         failure: KimiError | None = None
         try:
             self._services.call(prompt, out=ask.out, view=view, cell=self.id)

@@ -10,8 +10,10 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
 from kimi_magics.core.estimate import count_parts, learn_prompt
@@ -26,18 +28,24 @@ from kimi_magics.store.weights import WeightsStore
 #: These count alike.
 _HOSTS = ("api.moonshot.ai", "api.moonshot.cn")
 _REMEMBERED = 4096
-_READINGS = 32
+#: A draft is read for several figures in a row; the texts are held as long.
+_READINGS = 8
 _SAVE_SECONDS = 5.0
 #: Stands where a message has images only, since a message must not be empty: one token.
 _STAND_IN = "."
 
 
-@dataclass(frozen=True, slots=True)
 class _Reading:
     """What is found here in a prompt: tokens by what they are for, and per character of the text being written."""
 
-    parts: Mapping[str, int]
-    rates: Mapping[str, float]
+    def __init__(self, prompt: Prompt, weights: Weights) -> None:
+        self.parts: Mapping[str, int] = count_parts(prompt, weights)
+        self._text, self._weights = prompt.messages[-1].text, weights
+
+    @cached_property
+    def rates(self) -> Mapping[str, float]:
+        """What the gauge alone asks for; a call does not wait for it."""
+        return rates(self._text, self._weights)
 
 
 class Host(Protocol):
@@ -58,6 +66,8 @@ class Counting:
         self._images: dict[tuple[str, str, str], int] = {}
         self._readings: OrderedDict[tuple[Any, ...], _Reading] = OrderedDict()
         self._lock = threading.Lock()
+        #: Who is asking for what, and how many wait for it.
+        self._turns: dict[Hashable, tuple[threading.Lock, int]] = {}
         self._saved_at = 0.0
 
     def count_here(self, prompt: Prompt) -> int:
@@ -114,8 +124,7 @@ class Counting:
         with self._lock:
             reading = self._readings.pop(key, None)
         if reading is None:
-            weights = self.weights(prompt.model)
-            reading = _Reading(count_parts(prompt, weights), rates(prompt.messages[-1].text, weights))
+            reading = _Reading(prompt, self.weights(prompt.model))
         with self._lock:
             self._readings[key] = reading
             while len(self._readings) > _READINGS:
@@ -124,16 +133,32 @@ class Counting:
 
     def _ask(self, prompt: Prompt, host: Host) -> int:
         key = self._host(), content_hash(prompt)
-        with self._lock:
-            total = self._recall(key)
-        if total is None:
-            total = host.count(prompt)
+        with self._one_by_one(key):
             with self._lock:
-                self._known[key] = total
-                if len(self._known) > _REMEMBERED:
-                    self._known.popitem(last=False)
-            self.learn(prompt, total)
+                total = self._recall(key)
+            if total is None:
+                total = host.count(prompt)
+                with self._lock:
+                    self._known[key] = total
+                    if len(self._known) > _REMEMBERED:
+                        self._known.popitem(last=False)
+                self.learn(prompt, total)
         return total
+
+    @contextmanager
+    def _one_by_one(self, key: Hashable) -> Iterator[None]:
+        """Let who asks for the same at the same time wait for the one who came first."""
+        with self._lock:
+            turn, waiting = self._turns.get(key, (threading.Lock(), 0))
+            self._turns[key] = turn, waiting + 1
+        try:
+            with turn:
+                yield
+        finally:
+            with self._lock:
+                turn, waiting = self._turns.pop(key)
+                if waiting > 1:
+                    self._turns[key] = turn, waiting - 1
 
     def _recall(self, key: tuple[str, str]) -> int | None:
         if key in self._known:
@@ -143,11 +168,12 @@ class Counting:
     def _ask_image(self, image: Image, model: Model, host: Host) -> int:
         """Return the image's own part: what it adds to a message of one token."""
         key = self._image_key(image, model)
-        if key not in self._images:
-            alone = Prompt(model, (Message("user", _STAND_IN),))
-            with_image = replace(alone, messages=(Message("user", _STAND_IN, (image,)),))
-            self._images[key] = max(0, host.count(with_image) - self._ask(alone, host))
-        return self._images[key]
+        with self._one_by_one(key):
+            if key not in self._images:
+                alone = Prompt(model, (Message("user", _STAND_IN),))
+                with_image = replace(alone, messages=(Message("user", _STAND_IN, (image,)),))
+                self._images[key] = max(0, host.count(with_image) - self._ask(alone, host))
+            return self._images[key]
 
     def _image_key(self, image: Image, model: Model) -> tuple[str, str, str]:
         return self._host(), hashlib.sha256(image.data).hexdigest(), model.name
@@ -162,12 +188,17 @@ def without_images(prompt: Prompt) -> Prompt:
     """Return the prompt's text alone."""
     if not any(message.images for message in prompt.messages):
         return prompt
-    messages = (replace(message, text=message.text or _STAND_IN, images=()) for message in prompt.messages)
+    messages = (replace(message, text=_text_of(message), images=()) for message in prompt.messages)
     return replace(prompt, messages=tuple(messages))
 
 
+def _text_of(message: Message) -> str:
+    # Blank text beside an image is not sent (`wire`), and a message without anything would be refused.
+    return message.text if message.text.strip() else _STAND_IN
+
+
 def _stand_ins(prompt: Prompt) -> int:
-    return sum(1 for message in prompt.messages if message.images and not message.text)
+    return sum(1 for message in prompt.messages if message.images and not message.text.strip())
 
 
 def _images(prompt: Prompt) -> list[Image]:

@@ -84,14 +84,15 @@ class Drafts:
         self._troubles: dict[str, _Trouble] = {}
         self._account = _account()
 
-    def report(self, source: str, *, cell: str | None = None, may_ask: bool = True) -> Report:
+    def report(self, source: str, *, cell: str | None = None, may_ask: bool = True, is_wanted: bool = False) -> Report:
         """Return what is to be said of `source`, a whole cell or a line; with `may_ask` the API counts it.
 
-        Never raises KimiError: what is wrong is part of the report.
+        `is_wanted` tells that the user asked for this count, as with %kimi_estimate: the setting `gauge` is about those
+        that nobody asked for. Never raises KimiError: what is wrong is part of the report.
         """
         depends = False
         try:
-            mode = self._session.config.get("gauge")
+            mode = "live" if is_wanted else self._session.config.get("gauge")
             if mode == "off":
                 return Report("off", message="the gauge is off", remedy="%kimi_config gauge=live")
             ask = self._parse(source)

@@ -93,11 +93,15 @@ class Gauge:
             # The message that opens a comm becomes the parent of what threads print, too.
             self._parents.restore()
         tame(page, lambda data: self._take(page, data), parents=self._parents)
-        page.on_close(lambda _message: self._pages.pop(page.comm_id, None))
+        page.on_close(lambda _message: self._forget(page))
         self._pages[page.comm_id] = page
         if len(self._pages) > _MOST_PAGES:
             self._pages.pop(next(iter(self._pages))).close()
         self._quick.do(lambda: page.send({"op": "settings", **self._settings()}))
+
+    def _forget(self, page: Any) -> None:
+        self._pages.pop(page.comm_id, None)
+        self._latest = {key: seq for key, seq in self._latest.items() if key[0] != page.comm_id}
 
     def _take(self, page: Any, data: Mapping[str, Any]) -> None:
         """Take a question of a page; runs on a subshell while a cell runs, so that it must be quick."""
@@ -117,10 +121,10 @@ class Gauge:
 
         cell, drafts = str(data["cell"]), self._drafts()
         head = {"op": "report", "seq": data["seq"], "cell": cell}
-        is_wanted_now = bool(data.get("now"))
-        if is_wanted_now:
+        is_wanted = bool(data.get("now"))
+        if is_wanted:
             drafts.forget_trouble()
-        report = drafts.report(data["text"], cell=cell, may_ask=False)
+        report = drafts.report(data["text"], cell=cell, may_ask=False, is_wanted=is_wanted)
         is_last = report.is_final or bool(data.get("passive"))
         page.send({**head, **report_message(report), "final": is_last})
         if is_last:
@@ -129,7 +133,8 @@ class Gauge:
         def ask() -> None:
             # Meanwhile the user may have typed on: the latest wins.
             if self._latest.get((page.comm_id, cell)) == data["seq"]:
-                page.send({**head, **report_message(drafts.report(data["text"], cell=cell)), "final": True})
+                counted = drafts.report(data["text"], cell=cell, is_wanted=is_wanted)
+                page.send({**head, **report_message(counted), "final": True})
 
         self._slow.do(ask)
 

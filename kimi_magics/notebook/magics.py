@@ -229,7 +229,7 @@ class KimiMagics(Magics):
         from kimi_magics.notebook.views import cell_id, choose_view
 
         config, cell = self.session.config, cell or cell_id(self._shell)
-        expected = self.session.estimate(prompt, may_ask=False).prompt_tokens
+        expected = self.session.expect_tokens(prompt) if self._gauge is not None else 0
         view = view or choose_view(
             self._shell, prompt, chosen=config.get("view"), has_footer=config.get("footer") == "on"
         )

@@ -141,6 +141,11 @@ class Session:
         """Return the prompt's tokens, counted by the API now or before. Raises CallError and MissingKeyError."""
         return self.counting.ask(prompt, self.client)
 
+    def expect_tokens(self, prompt: Prompt) -> int:
+        """Return what the prompt is taken to have, as known now: nothing is asked, and no price list is loaded."""
+        known = self.counting.recall(prompt)
+        return self.counting.count_here(prompt) if known is None else known
+
     def estimate(self, prompt: Prompt, *, may_ask: bool = True) -> Estimate:
         """Return the tokens and cost of `prompt`: counted by the API, or here when it cannot or may not be asked."""
         note, is_counted = "", True

@@ -149,9 +149,11 @@ class MarkdownView:
             self._put(small_bundle(describe_wait(event)))
         elif isinstance(event, TextDelta | ThinkingDelta) and now - self._shown_at >= self._pause:
             self._put(answer_bundle(reply) if reply.text else thinking_bundle(reply.thinking))
+            is_first, self._shown_at = not self._shown_at, time.monotonic()
             # A long answer takes the front end longer to draw: leave it at least as much time as we needed ourselves.
-            self._shown_at = time.monotonic()
-            self._pause = max(_UPDATE_SECONDS, 4 * (self._shown_at - now), len(reply.text) / 100_000)
+            # The first time also loads what reads Markdown, which says nothing of the next.
+            needed = 0.0 if is_first else self._shown_at - now
+            self._pause = max(_UPDATE_SECONDS, 4 * needed, len(reply.text) / 100_000)
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Put the whole answer in place, with its receipt, then the footer."""

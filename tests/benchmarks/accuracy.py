@@ -95,23 +95,6 @@ JUDGES: dict[str, Callable[[str], int]] = {
     "sandbox": lambda text: len(split_tokens(text)),
 }
 
-#: Measured on the K2 vocabulary itself: kimi_api.md section 6.
-MEASURED = {
-    "hello world": 2,
-    "Hello, world!": 4,
-    "the quick brown fox jumps over the lazy dog": 9,
-    "I've got it, don't worry.": 7,
-    "你好，世界！": 4,
-    "日本語のテキストです。": 8,
-    "café résumé naïve": 8,
-    "12345678901234567890": 7,
-    "def add(a, b):\n    return a + b\n": 12,
-    "price: $19.99, quantity: 42": 11,
-    "getUserName": 3,
-    "emoji test 😀🎉🚀": 9,
-    "русский текст с числами 123": 10,
-}
-
 # ---------------------------------------------------------------- texts
 
 _SCRIPTS = {

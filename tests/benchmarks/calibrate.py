@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import tiktoken
-from accuracy import JUDGES, K2_PATTERN, KINDS, MEASURED, read_ranks
+from accuracy import JUDGES, K2_PATTERN, KINDS, read_ranks
+from measured import MEASURED
 
 from kimi_magics.core import pieces
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from statistics import median
 
 import pytest
+from measured import MEASURED
 
 from kimi_magics.core.estimate import (
     Estimate,
@@ -25,23 +26,6 @@ from kimi_magics.errors import ContextError
 from kimi_magics.store.catalog import load_catalog
 
 CATALOG = load_catalog()
-
-# Measured on the K2 vocabulary: kimi_api.md section 6.
-MEASURED = {
-    "hello world": 2,
-    "Hello, world!": 4,
-    "the quick brown fox jumps over the lazy dog": 9,
-    "I've got it, don't worry.": 7,
-    "你好，世界！": 4,
-    "日本語のテキストです。": 8,
-    "café résumé naïve": 8,
-    "12345678901234567890": 7,
-    "def add(a, b):\n    return a + b\n": 12,
-    "price: $19.99, quantity: 42": 11,
-    "getUserName": 3,
-    "emoji test 😀🎉🚀": 9,
-    "русский текст с числами 123": 10,
-}
 
 
 def test_it_is_near_to_what_was_measured() -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
+from kernels import SECONDS, start_client
 
 from kimi_magics.sandbox import Sandbox
 
-SECONDS = 60
 Message = dict[str, Any]
 #: A cell that runs until there is an answer, and a little longer.
 WAIT = """
@@ -121,20 +120,11 @@ def sets(comm: str, name: str, text: str) -> Callable[[Message], bool]:
 @pytest.fixture
 def page(sandbox: Sandbox) -> Iterator[Page]:
     """A page whose kernel has a composer open."""
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(extra_arguments=["--log-level=ERROR"])
-    client = manager.client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=SECONDS)
+    with start_client() as client:
         page = Page(client)
         page.run("%load_ext kimi_magics\n%matplotlib inline\nimport matplotlib.pyplot")
         page.run("%kimi_draft --thinking off In one word: token")
         yield page
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        manager.cleanup_resources()
 
 
 def test_the_composer_is_shown_as_a_widget_with_a_word_for_where_there_is_none(page: Page, sandbox: Sandbox) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -164,6 +165,23 @@ def test_an_image_counts_as_the_run_is_billed(cells: Any, sandbox: Sandbox, sour
 
     assert report.state == "counted"
     assert tokens(report) == cells["_kimi"].usage.prompt_tokens
+
+
+def test_blank_text_beside_an_image_is_no_text(bench: Bench) -> None:
+    bench.variables["picture"] = Image.new("RGB", (300, 200), "red")
+    blank, none = bench("%%kimi -i picture\n  \n"), bench("%kimi -i picture")
+
+    assert (blank.state, none.state) == ("counted", "counted")
+    assert tokens(blank) == tokens(none)
+
+
+def test_the_same_content_is_asked_for_once_also_at_the_same_time(bench: Bench, sandbox: Sandbox) -> None:
+    sandbox.fault(Fault(path="tokenizers", delay_seconds=0.3, times=None))
+    with ThreadPoolExecutor(6) as pool:
+        reports = list(pool.map(bench, ["%%kimi\nThe same, from many cells"] * 6))
+
+    assert {(report.state, tokens(report)) for report in reports} == {("counted", tokens(reports[0]))}
+    assert questions(sandbox) == 1
 
 
 def test_a_figure_is_not_drawn_while_a_cell_may_draw_on_it(bench: Bench) -> None:

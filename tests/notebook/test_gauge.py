@@ -194,6 +194,15 @@ def test_the_page_can_say_where_a_draft_may_go(page: Page, front_end: FrontEnd, 
     assert page.wait(op="settings")["gauge"] == "off"
 
 
+def test_a_count_that_the_user_asks_for_is_made_whatever_the_setting(
+    page: Page, front_end: FrontEnd, sandbox: Sandbox
+) -> None:
+    for mode in ("local", "off"):
+        front_end.run(f"%kimi_config gauge={mode}")
+        assert page.count(f"%%kimi\nCount this now, although it is {mode}", now=True)["state"] == "counted"
+    assert questions(sandbox) == 2
+
+
 def test_the_balance_is_asked_for_once_a_minute(page: Page, sandbox: Sandbox) -> None:
     answers = []
     for _ in range(3):
@@ -208,7 +217,9 @@ def test_the_balance_is_asked_for_once_a_minute(page: Page, sandbox: Sandbox) ->
 def test_every_page_is_told_and_a_closed_one_is_forgotten(page: Page, front_end: FrontEnd) -> None:
     other = Page(front_end, page.subshell, "other-page")
     other.wait(op="settings")
-    front_end.tell("comm_close", "other-page", {}, subshell=page.subshell)
+    closed = front_end.tell("comm_close", "other-page", {}, subshell=page.subshell)
+    # A subshell is beside the shell: without this the cell could end before.
+    front_end.listen(lambda message: is_end(message, closed))
     messages = front_end.run("1 + 1")
     told = {m["content"]["comm_id"] for m in messages if m["msg_type"] == "comm_msg" and data_of(m)["op"] == "ran"}
 

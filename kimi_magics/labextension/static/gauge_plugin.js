@@ -99,7 +99,7 @@ async function follow(registry, settings, gauges) {
   const use = loaded => {
     const { enabled, debounce, position, digits } = loaded.composite;
     Object.assign(settings, { enabled, debounce, position, digits });
-    // Panels are made anew with the editor's next change; those that are there take the words of the new settings.
+    // Only the position waits for the next time that a panel is made.
     for (const gauge of [...gauges]) gauge.refresh();
   };
   try {
