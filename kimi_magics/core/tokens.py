@@ -12,15 +12,15 @@ how near they come.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from operator import mul
 from typing import Any
 
-from kimi_magics.core.pieces import CHARACTER_CLASSES, FEATURES, NAMES, Counts, count_characters, measure
+from kimi_magics.core.pieces import CHARACTER_CLASSES, FEATURES, NAMES, count_characters, measure
 
-__all__ = ["CHARACTER_CLASSES", "DEFAULT_WEIGHTS", "Weights", "count_text", "count_with_rates", "learn", "rates"]
+__all__ = ["CHARACTER_CLASSES", "DEFAULT_WEIGHTS", "Weights", "count_text", "learn", "rates"]
 
 #: Tokens for each feature, printed by tests/benchmarks/calibrate.py.
 _DEFAULTS: dict[str, float] = {
@@ -199,16 +199,22 @@ def _prior() -> _Matrix:
 
 def count_text(text: str, weights: Weights = DEFAULT_WEIGHTS) -> int:
     """Return about how many tokens `text` has: at least 1 for text that is not empty."""
-    return count_measured(measure(text), weights) if text else 0
+    return count_measured(_measure(text), weights) if text else 0
 
 
-def count_measured(counts: Counts, weights: Weights) -> int:
+def count_measured(counts: Sequence[int], weights: Weights) -> int:
     """Return the tokens of a text, not empty, of which `pieces.measure` counted so much."""
     # Rounding keeps the order, and so do products and sums of figures that are not negative.
-    return max(1, round(_weigh(counts.values(), weights)))
+    return max(1, round(_weigh(counts, weights)))
 
 
-def _weigh(counts: Iterable[int], weights: Weights) -> float:
+# Three figures are asked of a draft in a row: its tokens, its rates, and what its count teaches.
+@lru_cache(maxsize=4)
+def _measure(text: str) -> tuple[int, ...]:
+    return tuple(measure(text).values())
+
+
+def _weigh(counts: Sequence[int], weights: Weights) -> float:
     return math.fsum(map(mul, counts, weights.values))
 
 
@@ -216,7 +222,7 @@ def learn(weights: Weights, texts: Sequence[str], tokens: int) -> Weights:
     """Return weights that know that `texts` had `tokens` together; the same weights when that cannot be a count."""
     if tokens <= 0 or not any(texts):
         return weights
-    counts = [sum(figures) for figures in zip(*(measure(text).values() for text in texts), strict=True)]
+    counts = [sum(figures) for figures in zip(*map(_measure, texts), strict=True)]
     expected = _weigh(counts, weights)
     ratio = tokens / max(1.0, expected)
     if abs(tokens - expected) > _LARGEST_DIFFERENCE and not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
@@ -263,30 +269,24 @@ _SAMPLE = (
 
 def rates(text: str, weights: Weights = DEFAULT_WEIGHTS) -> dict[str, float]:
     """Return tokens per character for each of CHARACTER_CLASSES; times the characters they add up to the count."""
-    return count_with_rates(text, weights)[1]
-
-
-def count_with_rates(text: str, weights: Weights = DEFAULT_WEIGHTS) -> tuple[int, dict[str, float]]:
-    """Return `count_text` and `rates` of one pass over `text`."""
-    counts = measure(text)
-    shares = _share(counts, weights)
+    shares = _share(_measure(text), weights)
     sampled = _share(_measure_sample(), weights)
     found: dict[str, float] = {}
     for name, characters in count_characters(text).items():
         is_enough = characters >= _FEWEST_CHARACTERS
         found[name] = shares[name] / characters if is_enough else sampled[name] / _count_sample()[name]
-    return (count_measured(counts, weights) if text else 0), found
+    return found
 
 
-def _share(counts: Counts, weights: Weights) -> dict[str, float]:
+def _share(counts: Sequence[int], weights: Weights) -> dict[str, float]:
     """Return the tokens by the class of the characters that they come from."""
-    weighed = dict(zip(NAMES, map(mul, counts.values(), weights.values), strict=True))
+    weighed = dict(zip(NAMES, map(mul, counts, weights.values), strict=True))
     return {name: sum(weighed[feature] for feature in features) for name, features in FEATURES.items()}
 
 
 @cache
-def _measure_sample() -> Counts:
-    return measure(_SAMPLE)
+def _measure_sample() -> tuple[int, ...]:
+    return tuple(measure(_SAMPLE).values())
 
 
 @cache

@@ -101,7 +101,9 @@ class Gauge:
 
     def _forget(self, page: Any) -> None:
         self._pages.pop(page.comm_id, None)
-        self._latest = {key: seq for key, seq in self._latest.items() if key[0] != page.comm_id}
+        # In place: the subshell of another page may write to it at the same time.
+        for key in [key for key in list(self._latest) if key[0] == page.comm_id]:
+            self._latest.pop(key, None)
 
     def _take(self, page: Any, data: Mapping[str, Any]) -> None:
         """Take a question of a page; runs on a subshell while a cell runs, so that it must be quick."""

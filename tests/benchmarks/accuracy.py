@@ -224,7 +224,7 @@ def find_errors(
     """Return the median relative error for each kind and size, over all the texts and weights."""
     errors: dict[tuple[str, int], list[float]] = {}
     counted = [judge(text.text) for text in texts]
-    counts = [measure(text.text) for text in texts]
+    counts = [tuple(measure(text.text).values()) for text in texts]
     for learnt in weights:
         for text, tokens, measured in zip(texts, counted, counts, strict=True):
             error = abs(count_measured(measured, learnt) - tokens) / tokens

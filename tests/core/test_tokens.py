@@ -17,7 +17,6 @@ from kimi_magics.core.tokens import (
     DEFAULT_WEIGHTS,
     Weights,
     count_text,
-    count_with_rates,
     learn,
     rates,
 )
@@ -111,12 +110,10 @@ def test_rates_times_characters_add_up_to_the_count(weights: Weights) -> None:
     assert list(found) == list(CHARACTER_CLASSES)
     total = sum(rate * len(re.findall(CHARACTER_CLASSES[name], text)) for name, rate in found.items())
     assert total == pytest.approx(count_text(text, weights), rel=0.01)
-    assert count_with_rates(text, weights) == (count_text(text, weights), found)
 
 
 def test_a_class_that_a_text_lacks_has_its_usual_rate() -> None:
     found = rates("")
-    assert count_with_rates("")[0] == 0
     assert all(0.05 < rate < 3 for rate in found.values())
     assert found["han"] > 2 * found["latin"]
 
