@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
 SECONDS = 60
@@ -16,8 +18,10 @@ SECONDS = 60
 class FrontEnd:
     """A kernel and its one page: sends what a page sends, and keeps all that comes on iopub."""
 
-    def __init__(self, client: BlockingKernelClient) -> None:
+    def __init__(self, client: BlockingKernelClient, *, seconds: float = SECONDS) -> None:
         self._client = client
+        #: How long a message may take to come.
+        self.seconds = seconds
 
     def run(self, code: str, *, on_message: Callable[[dict], None] = lambda message: None) -> list[dict]:
         """Run a cell; return what was told on iopub until its end, but for changes of state."""
@@ -26,16 +30,17 @@ class FrontEnd:
 
     def start(self, code: str, *, cell: str = "abc") -> str:
         """Begin to run a cell; return the id of its request."""
-        return self._send("shell", "execute_request", {"code": code, "allow_stdin": False}, metadata={"cellId": cell})
+        content = {"code": code, "silent": False, "allow_stdin": False}
+        return self._send("shell", "execute_request", content, metadata={"cellId": cell})
 
     def listen(
         self, is_last: Callable[[dict], bool], *, on_message: Callable[[dict], None] = lambda message: None
     ) -> list[dict]:
         """Return what is told on iopub up to the message that `is_last`, but for changes of state."""
         seen: list[dict] = []
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + self.seconds
         while time.monotonic() < end:
-            message = self._client.get_iopub_msg(timeout=SECONDS)
+            message = self._client.get_iopub_msg(timeout=self.seconds)
             if message["msg_type"] != "status":
                 seen.append(message)
                 on_message(message)
@@ -48,7 +53,7 @@ class FrontEnd:
         asked = self._send(channel, kind, {})
         read = self._client.get_shell_msg if channel == "shell" else self._client.get_control_msg
         while True:
-            reply = read(timeout=SECONDS)
+            reply = read(timeout=self.seconds)
             if reply["parent_header"].get("msg_id") == asked:
                 return reply["content"]
 
@@ -77,9 +82,13 @@ def is_end(message: dict, ran: str) -> bool:
 
 
 @contextmanager
-def start_client() -> Iterator[BlockingKernelClient]:
-    """Run a kernel of this environment, and be its client; it is ended with the block."""
-    manager = KernelManager(kernel_name="python3")
+def start_client(specs: Path | None = None) -> Iterator[BlockingKernelClient]:
+    """Run a kernel and be its client; it is ended with the block.
+
+    It is one of this environment, or of the one whose kernels are described in the folder `specs`.
+    """
+    named = {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[str(specs)])} if specs else {}
+    manager = KernelManager(kernel_name="python3", **named)
     manager.start_kernel(extra_arguments=["--log-level=ERROR"])
     client = manager.client()
     client.start_channels()

@@ -1,7 +1,7 @@
 """Comms that a front end can use while a cell runs, and that leave the running cell alone.
 
-ipykernel 7 hands the messages of a comm to a subshell, where the front end asks for one. Three of its habits are in the
-way; each cure is guarded, so that a version without the habit is left as it is (all seen with ipykernel 7.4.0):
+ipykernel 7 hands the messages of a comm to a subshell, where the front end asks for one. Four of its habits are in the
+way; each cure is guarded, so that a version without the habit is left as it is (1 to 3 seen with ipykernel 7.4.0):
 
 1. A comm's messages go to the shell that last published on it, which is the running cell's own: they would wait for its
    end. `tame` lets them go where the front end sent them.
@@ -9,6 +9,9 @@ way; each cure is guarded, so that a version without the habit is left as it is 
    closes the figures which another cell is drawing (https://github.com/ipython/ipykernel/issues/1564).
 3. Each message becomes the parent of what threads print from then on, and front ends drop it. `CellParents` puts the
    cell back in that place; better, where it can be, `keep_quiet` does not let them come there at all.
+4. Before 7.4 a reply is sent past the stream that reads requests, and may take its wake-up away: a message that comes
+   just then, as a page's question at the end of a cell does, is never read, nor is any after it
+   (https://github.com/ipython/ipykernel/issues/1554). `mend_replies` sends replies as 7.4 does.
 """
 
 from __future__ import annotations
@@ -133,6 +136,19 @@ def end_quiet(kernel: Any) -> None:
     """Let every message become a parent again."""
     if _QUIET.pop(kernel, None) is not None:
         del kernel.set_parent
+
+
+def mend_replies(kernel: Any) -> None:
+    """Let replies go through the stream that reads requests, where ipykernel sends them past it."""
+    thread: Any = getattr(kernel, "shell_channel_thread", None)
+    stream: Any = getattr(kernel, "shell_stream", None)
+    # The manager takes the socket over from the thread, but not yet while the kernel starts.
+    places: list[Any] = [thread, getattr(thread, "_manager", None)]
+    for place in places:
+        past = getattr(place, "_shell_socket", None)
+        if past is not None and getattr(stream, "socket", None) is past:
+            # All that is done with it is `send_multipart`, which a stream has, too; both in one and the same thread.
+            place._shell_socket = stream
 
 
 def has_subshells(shell: Any) -> bool:

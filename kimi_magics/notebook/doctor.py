@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -113,8 +114,7 @@ def _kernel() -> Iterator[Finding]:
             "note", "there is no ipykernel here: the magics work in terminal IPython only", "pip install ipykernel"
         )
         return
-    has_subshells = int(kernel.split(".")[0]) >= 7
-    yield Finding("good", f"ipykernel {kernel}, " + ("with subshells" if has_subshells else "without subshells"))
+    yield describe_kernel(kernel)
     loads = _loads_by_itself()
     yield Finding(
         "good" if loads else "note",
@@ -123,6 +123,20 @@ def _kernel() -> Iterator[Finding]:
         if loads
         else "to load them always, put c.InteractiveShellApp.extensions = ['kimi_magics'] into ipython_config.py",
     )
+
+
+def describe_kernel(number: str) -> Finding:
+    """Tell what a version of ipykernel can do."""
+    if int(number.split(".")[0]) < 7:
+        return Finding("good", f"ipykernel {number}, without subshells")
+    if re.match(r"7\.[0-3]\b", number):
+        # https://github.com/ipython/ipykernel/issues/1554; `comms.mend_replies` is the cure
+        return Finding(
+            "note",
+            f"ipykernel {number}, with subshells; until the magics are loaded it may leave a message unread, and hang",
+            "pip install --upgrade ipykernel (7.4 is mended)",
+        )
+    return Finding("good", f"ipykernel {number}, with subshells")
 
 
 def _loads_by_itself() -> bool:

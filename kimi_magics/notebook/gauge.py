@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from kimi_magics.errors import KimiError
-from kimi_magics.notebook.comms import LatestParents, end_quiet, keep_quiet, tame
+from kimi_magics.notebook.comms import LatestParents, end_quiet, keep_quiet, mend_replies, tame
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -63,6 +63,7 @@ class Gauge:
         get_comm_manager().register_target(TARGET, self._accept)
         self._parents.open()
         self._shell.events.register("post_run_cell", self._after_cell)
+        mend_replies(self._parents.kernel)
         self._is_quiet = keep_quiet(self._parents.kernel, TARGET)
         create_comm(target_name=HELLO).close()
 

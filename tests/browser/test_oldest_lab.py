@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from environments import make_environment
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
 
     from .conftest import OpenFrontend
 
-ROOT = Path(__file__).parents[2]
 LOAD, PROMPT, LONG = range(3)
 PACKAGES = ("jupyterlab==4.2.*", "ipykernel<7")
 VERSIONS = "import ipykernel, kimi_magics\nprint(ipykernel.__version__, kimi_magics.__file__)"
@@ -44,22 +40,7 @@ WATCH = """gauge => {
 @pytest.fixture(scope="module")
 def oldest_python(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The interpreter of an environment of its own, with this project as a user installs it."""
-    folder = tmp_path_factory.mktemp("oldest") / "venv"
-    python = str(folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    wanted = [*PACKAGES, str(ROOT)]
-    if uv := shutil.which("uv"):
-        _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
-        # uv takes a wheel it has built before, also where a module has changed since.
-        _run(uv, "pip", "install", "--quiet", "--python", python, "--refresh-package", "kimi-magics", *wanted)
-    else:
-        _run(sys.executable, "-m", "venv", str(folder))
-        _run(python, "-m", "pip", "install", "--quiet", *wanted)
-    return python
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+    return make_environment(tmp_path_factory.mktemp("oldest") / "venv", *PACKAGES)
 
 
 class Opened(NamedTuple):

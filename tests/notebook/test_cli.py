@@ -19,6 +19,7 @@ import pytest
 
 from kimi_magics import __version__
 from kimi_magics.cli import main
+from kimi_magics.notebook.doctor import describe_kernel
 from kimi_magics.sandbox import Sandbox
 
 SECONDS = 120
@@ -164,6 +165,26 @@ def test_the_doctor_names_each_problem_with_its_remedy_and_no_key(
     assert problem["state"] == "wrong"
     assert advises in problem["remedy"]
     assert "wrongwrong" not in json.dumps(findings)
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "says"),
+    [
+        ("6.31.0", "good", "without subshells"),
+        ("7.0.1", "note", "unread"),
+        ("7.3.0", "note", "unread"),
+        ("7.4.0", "good", "with subshells"),
+        ("7.30.0", "good", "with subshells"),
+        ("8.0.0a1", "good", "with subshells"),
+    ],
+)
+def test_the_doctor_knows_which_ipykernel_may_leave_a_message_unread(number: str, state: str, says: str) -> None:
+    finding = describe_kernel(number)
+
+    assert finding.state == state
+    assert number in finding.what
+    assert says in finding.what
+    assert ("--upgrade ipykernel" in finding.remedy) == (state == "note")
 
 
 def test_the_doctor_finds_damaged_settings(
