@@ -47,12 +47,12 @@ def start_and_load(older_python: str, folder: Path) -> Iterator[FrontEnd]:
     """Run a kernel and load the magics in a cell."""
     specs = write_spec(folder, older_python, "-m", "ipykernel_launcher")
     for _ in range(TRIES):
-        with start_client(specs) as client:
+        # A client that waits in vain for the kernel to be ready raises RuntimeError.
+        with contextlib.suppress(queue.Empty, TimeoutError, RuntimeError), start_client(specs) as client:
             front_end = FrontEnd(client, seconds=PATIENT_SECONDS)
-            with contextlib.suppress(queue.Empty, TimeoutError):
-                front_end.run("%load_ext kimi_magics")
-                yield front_end
-                return
+            front_end.run("%load_ext kimi_magics")
+            yield front_end
+            return
     pytest.fail(f"the extension could not be loaded in {TRIES} kernels")
 
 
