@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn
 
+from kimi_magics.core.media import read_size
 from kimi_magics.errors import MagicLineError, holds_key
 
 ThinkingMode = Literal["on", "off", "keep"]
 Effort = Literal["low", "high", "max"]
 #: What Tab offers for the value of an option.
-Completes = Literal["nothing", "model", "variable", "choices"]
+Completes = Literal["nothing", "model", "variable", "image", "image-size", "choices"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,9 @@ class Ask:
     model: str | None = None
     system: str | None = None
     image: tuple[str, ...] = ()
+    image_size: str | None = None
+    video: tuple[str, ...] = ()
+    upload: bool = False
     out: str | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
@@ -83,6 +87,13 @@ def _count(text: str) -> int:
     return number
 
 
+def _image_size(text: str) -> str:
+    try:
+        return read_size(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not low, high, none, or a size such as 800x600") from None
+
+
 def _identifier(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a name for a variable")
@@ -94,11 +105,27 @@ OPTIONS: tuple[Option, ...] = (
     Option(("-s", "--system"), "the system prompt; {{name}} works in it too", metavar="TEXT"),
     Option(
         ("-i", "--image"),
-        "an image to send: a variable, Out[n], _ or a path; may be repeated",
+        "an image to send: a variable, Out[n], _, last, last:3, cell:ID, attachment:NAME, a path or glob, clipboard,"
+        " or an address; may be repeated",
         metavar="IMAGE",
+        is_repeatable=True,
+        completes="image",
+    ),
+    Option(
+        ("--image-size",),
+        "shrink images to low (512x512), high (4096x2160, the default), WxH pixels, or none: leave them",
+        metavar="low|high|none|WxH",
+        convert=_image_size,
+        completes="image-size",
+    ),
+    Option(
+        ("--video",),
+        "a video to send: a path, bytes or IPython.display.Video; may be repeated",
+        metavar="VIDEO",
         is_repeatable=True,
         completes="variable",
     ),
+    Option(("--upload",), "upload images and videos once, and refer to them from then on"),
     Option(
         ("-o", "--out"), "bind the reply to this variable", metavar="NAME", convert=_identifier, completes="variable"
     ),
@@ -194,7 +221,7 @@ class LineParser:
         if values.pop("help"):
             raise HelpRequested(self.format_help())
         known = {name: values.pop(name) for name in list(values) if name in Ask.__dataclass_fields__}
-        for name in ("image", "stop"):
+        for name in ("image", "video", "stop"):
             known[name] = tuple(known.get(name, ()))
         return replace(Ask(text=text, extra=values), **known)
 

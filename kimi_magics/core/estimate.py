@@ -47,8 +47,11 @@ def count_prompt(prompt: Prompt, weights: Weights = DEFAULT_WEIGHTS) -> int:
 
 
 def count_parts(prompt: Prompt, weights: Weights = DEFAULT_WEIGHTS) -> dict[str, int]:
-    """Return the tokens by what they are: draft (the last user message), system, history, images and template."""
-    parts = {"draft": 0, "system": 0, "history": 0, "images": 0, "template": _count_template(prompt)}
+    """Return the tokens by what they are: draft (the last user message), system, history, images, videos and template.
+
+    Nobody has published how a video is counted: it is 0 here until the host has told.
+    """
+    parts = {"draft": 0, "system": 0, "history": 0, "images": 0, "videos": 0, "template": _count_template(prompt)}
     users = [at for at, message in enumerate(prompt.messages) if message.role == "user"]
     draft = users[-1] if users else None
     for at, message in enumerate(prompt.messages):
@@ -63,7 +66,7 @@ def learn_prompt(weights: Weights, prompt: Prompt, tokens: int) -> Weights:
 
     A prompt with images teaches nothing either: what the host takes for an image is not known to the token.
     """
-    if any(message.images for message in prompt.messages):
+    if any(message.media for message in prompt.messages):
         return weights
     return learn(weights, [message.text for message in prompt.messages], tokens - _count_template(prompt))
 

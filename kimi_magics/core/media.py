@@ -1,11 +1,32 @@
-"""Pictures as frozen values, ready to be sent."""
+"""Pictures and videos as frozen values, ready to be sent."""
 
 from __future__ import annotations
 
+import hashlib
+import math
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
+
+# What the models use at most; more costs time and no quality (kimi_api.md section 3). A page scan keeps 2,000 pixels of
+# width, so that its text stays readable.
+_MOST_WIDTH, _MOST_HEIGHT, _READABLE_WIDTH = 4096, 2160, 2000
+# 361 tokens at most: enough to tell what is shown, not to read small print (kimi_api.md section 6).
+_LOW_SIDE = 512
+_BOX = re.compile(r"(\d{1,6})[x×](\d{1,6})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a picture was before it was prepared: its format, width and height in pixels, and bytes where it had any."""
+
+    format: str
+    width: int
+    height: int
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Image:
     """A picture ready to be sent: encoded bytes, their MIME type, width and height in pixels."""
 
@@ -15,6 +36,80 @@ class Image:
     height: int
     #: What the user called it, for messages.
     label: str = "image"
+    origin: Origin | None = None
+    #: What the user should know of the preparation, as `the first of 12 frames`.
+    notes: tuple[str, ...] = ()
+    #: Names the upload by which it is sent; None when it goes with the request.
+    file_id: str | None = None
+    #: SHA-256 of the bytes.
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.digest:
+            object.__setattr__(self, "digest", hashlib.sha256(self.data).hexdigest())
 
     def __repr__(self) -> str:
         return f"Image({self.label!r}, {self.mime}, {self.width}×{self.height}, {len(self.data):,} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video ready to be sent: its bytes as they are, and their MIME type."""
+
+    data: bytes
+    mime: str
+    label: str = "video"
+    #: Names the upload by which it is sent; None when it goes with the request.
+    file_id: str | None = None
+    #: SHA-256 of the bytes.
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.digest:
+            object.__setattr__(self, "digest", hashlib.sha256(self.data).hexdigest())
+
+    def __repr__(self) -> str:
+        return f"Video({self.label!r}, {self.mime}, {len(self.data):,} bytes)"
+
+
+class Media(NamedTuple):
+    """What goes with a prompt beside its text."""
+
+    images: tuple[Image, ...] = ()
+    videos: tuple[Video, ...] = ()
+
+
+def read_size(text: str) -> str:
+    """Return `--image-size` in its one spelling: `low`, `high`, `none` or `800x600`. Raises ValueError."""
+    word = text.strip().lower()
+    match = _BOX.fullmatch(word)
+    if match and int(match[1]) and int(match[2]):
+        return f"{int(match[1])}x{int(match[2])}"
+    if word in ("low", "high", "none"):
+        return word
+    raise ValueError(f"{text!r} is not a size of images")
+
+
+def fit_size(width: int, height: int, size: str = "high") -> tuple[int, int]:
+    """Return the width and height to which a picture is shrunk; it keeps its proportion and never grows.
+
+    `size` is as `read_size` returns it. `high` is what the models use, `low` 512 × 512, `none` leaves it as it is.
+    """
+    if size == "none":
+        return width, height
+    if size == "high":
+        fit = min(1.0, _MOST_WIDTH / width, _MOST_HEIGHT / height)
+        scale = max(fit, min(1.0, _READABLE_WIDTH / width))
+    else:
+        box = (_LOW_SIDE, _LOW_SIDE) if size == "low" else tuple(int(side) for side in size.split("x"))
+        scale = min(1.0, box[0] / width, box[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def format_bytes(count: int) -> str:
+    """Return a number of bytes for a reader: `640 B`, `31.5 kB`, `2.4 MB`."""
+    if count < 1000:
+        return f"{count} B"
+    power = min(3, int(math.log10(count)) // 3)
+    unit = ("", "kB", "MB", "GB")[power]
+    return f"{count / 1000**power:.{0 if count >= 100 * 1000**power else 1}f} {unit}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kimi_magics.core.ask import Ask, Effort, ThinkingMode
-from kimi_magics.core.media import Image
+from kimi_magics.core.media import Media
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
 from kimi_magics.errors import PromptError, VariableError
@@ -45,10 +45,7 @@ class Prompt:
             raise PromptError("the prompt is empty", remedy="write something to ask")
         _check_stops(self.stop)
         _check_thinking(self)
-        if self.model.supports_images is False and any(message.images for message in self.messages):
-            raise PromptError(
-                f"{self.model.name} does not read images", remedy="choose a model that does, such as -m kimi-k2.6"
-            )
+        _check_sight(self)
 
     @property
     def output_limit(self) -> int | None:
@@ -73,7 +70,7 @@ def build_prompt(
     defaults: Defaults,
     find_model: Callable[[str], Model],
     variables: Mapping[str, Any],
-    images: Iterable[Image] = (),
+    media: Media | None = None,
 ) -> Prompt:
     """Resolve the variables, put the settings in where flags are absent, and check the result.
 
@@ -83,7 +80,7 @@ def build_prompt(
     system = ask.system if ask.system is not None else defaults.system
     fill = (lambda text: text) if ask.raw else (lambda text: interpolate(text, variables))
     messages = [Message("system", fill(system))] if system else []
-    messages.append(Message("user", fill(ask.text), tuple(images)))
+    messages.append(Message("user", fill(ask.text), *(media or Media())))
     return Prompt(
         model=model,
         messages=tuple(messages),
@@ -125,6 +122,14 @@ def _check_stops(stops: tuple[str, ...]) -> None:
                 f"the stop word {stop[:40]!r} has {size} bytes, the API takes 1 to {MAX_STOP_BYTES}",
                 remedy="shorten it: the answer ends at the first match" if size else "give it at least one character",
             )
+
+
+def _check_sight(prompt: Prompt) -> None:
+    """Refuse images and videos for a model that is known not to read them."""
+    model = prompt.model
+    for kind, supports in (("images", model.supports_images), ("videos", model.supports_video)):
+        if supports is False and any(getattr(message, kind) for message in prompt.messages):
+            raise PromptError(f"{model.name} does not read {kind}", remedy="choose a model that does: -m kimi-k2.6")
 
 
 def _check_thinking(prompt: Prompt) -> None:

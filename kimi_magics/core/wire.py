@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from kimi_magics.core.events import Completed, Event, Finished, Started, TextDelta, ThinkingDelta, UsageReported
+from kimi_magics.core.media import Image, Video
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model, Thinking
 from kimi_magics.core.prompt import Prompt
@@ -48,13 +49,14 @@ def estimate_body(prompt: Prompt) -> dict[str, Any]:
 
 
 def preview_body(prompt: Prompt) -> dict[str, Any]:
-    """Return the body of the request for a reader: as sent, but the bytes of images are counted instead of shown."""
+    """Return the body of the request for a reader: as sent, but the bytes of media are counted instead of shown."""
     body = request_body(prompt)
     for message in body["messages"]:
         for part in message["content"] if isinstance(message["content"], list) else ():
-            if "image_url" in part:
-                head, _, data = part["image_url"]["url"].partition(",")
-                part["image_url"]["url"] = f"{head},… ({len(data):,} characters)"
+            source = part.get("image_url") or part.get("video_url")
+            if source and source["url"].startswith("data:"):
+                head, _, data = source["url"].partition(",")
+                source["url"] = f"{head},… ({len(data):,} characters)"
     return body
 
 
@@ -64,7 +66,7 @@ def prompt_hash(prompt: Prompt) -> str:
 
 
 def content_hash(prompt: Prompt) -> str:
-    """Return a name for what the tokens of `prompt` depend on: model, roles, texts; images are not looked at."""
+    """Return a name for what the tokens of `prompt` depend on: model, roles, texts; media are not looked at."""
     content = [prompt.model.name, [(message.role, message.text) for message in prompt.messages]]
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
@@ -79,19 +81,22 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    if not message.images:
+    if not message.media:
         return {"role": message.role, "content": message.text}
-    parts: list[dict[str, Any]] = [
-        {
-            "type": "image_url",
-            # Public URLs are refused by the API; data URLs are not.
-            "image_url": {"url": f"data:{image.mime};base64,{base64.b64encode(image.data).decode()}"},
-        }
-        for image in message.images
-    ]
+    parts = [_part(medium) for medium in message.media]
     if message.text.strip():
         parts.append({"type": "text", "text": message.text})
     return {"role": message.role, "content": parts}
+
+
+def _part(medium: Image | Video) -> dict[str, Any]:
+    """Public URLs are refused by the API; data URLs and the ids of uploaded files are not."""
+    kind = "image_url" if isinstance(medium, Image) else "video_url"
+    if medium.file_id:
+        url = f"ms://{medium.file_id}"
+    else:
+        url = f"data:{medium.mime};base64,{base64.b64encode(medium.data).decode()}"
+    return {"type": kind, kind: {"url": url}}
 
 
 def _thinking(prompt: Prompt) -> dict[str, Any]:

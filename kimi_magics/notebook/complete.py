@@ -38,8 +38,13 @@ def _values(option: Option, *, models: Words, variables: Mapping[str, Any]) -> I
         return option.choices
     if option.completes == "model":
         return models()
-    if option.completes == "variable":
-        return [name for name in variables if not name.startswith("_") and name not in ("In", "Out", "exit", "quit")]
+    if option.completes == "image-size":
+        return ("low", "high", "none")
+    if option.completes in ("variable", "image"):
+        names = ("last", "clipboard") if option.completes == "image" else ()
+        return [*names] + [
+            name for name in variables if not name.startswith("_") and name not in ("In", "Out", "exit", "quit")
+        ]
     return ()
 
 

@@ -1,12 +1,11 @@
 """Tokens of prompts: counted by the API, each content once; until then, and where it cannot be asked, counted here.
 
-The promise: the API is never asked twice for the same content and model, an image is sent to it for counting at most
-once, and each figure that the host gives makes the local count better.
+The promise: the API is never asked twice for the same content and model, a medium is sent to it for counting at most once,
+and each figure that the host gives makes the local count better.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import OrderedDict
@@ -17,7 +16,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from kimi_magics.core.estimate import count_parts, learn_prompt
-from kimi_magics.core.media import Image
+from kimi_magics.core.media import Image, Video
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
@@ -31,7 +30,7 @@ _REMEMBERED = 4096
 #: A draft is read for several figures in a row; the texts are held as long.
 _READINGS = 8
 _SAVE_SECONDS = 5.0
-#: Stands where a message has images only, since a message must not be empty: one token.
+#: Stands where a message has media only, since a message must not be empty: one token.
 _STAND_IN = "."
 
 
@@ -63,7 +62,7 @@ class Counting:
         self._weights = weights or WeightsStore()
         self._host = host
         self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._images: dict[tuple[str, str, str], int] = {}
+        self._media: dict[tuple[str, str, str], int] = {}
         self._readings: OrderedDict[tuple[Any, ...], _Reading] = OrderedDict()
         self._lock = threading.Lock()
         #: Who is asking for what, and how many wait for it.
@@ -75,12 +74,17 @@ class Counting:
         return sum(self.count_parts_here(prompt).values())
 
     def count_parts_here(self, prompt: Prompt) -> dict[str, int]:
-        """Return the same by what it is for: draft, system, history, images, template."""
+        """Return the same by what it is for: draft, system, history, images, videos, template."""
         parts = dict(self._read(prompt).parts)
-        images = [self._images.get(self._image_key(image, prompt.model)) for image in _images(prompt)]
-        if images and None not in images:
-            parts["images"] = sum(image or 0 for image in images)
+        for kind, media in (("images", _images(prompt)), ("videos", _videos(prompt))):
+            sizes = [self._media.get(self._key(medium, prompt.model)) for medium in media]
+            if sizes and None not in sizes:
+                parts[kind] = sum(size or 0 for size in sizes)
         return parts
+
+    def recall_medium(self, medium: Image | Video, model: Model) -> int | None:
+        """Return the tokens of one image or video as the host counted them, or None."""
+        return self._media.get(self._key(medium, model))
 
     def rates(self, prompt: Prompt) -> Mapping[str, float]:
         """Return the tokens per character, by class, of the text that is being written."""
@@ -93,17 +97,17 @@ class Counting:
     def recall(self, prompt: Prompt) -> int | None:
         """Return what the host counted for the same content and model before, or None."""
         with self._lock:
-            total = self._recall((self._host(), content_hash(without_images(prompt))))
-            sizes = [self._images.get(self._image_key(image, prompt.model)) for image in _images(prompt)]
+            total = self._recall((self._host(), content_hash(without_media(prompt))))
+            sizes = [self._media.get(self._key(medium, prompt.model)) for medium in _media(prompt)]
         if total is None or None in sizes:
             return None
         return total + sum(size or 0 for size in sizes) - _stand_ins(prompt)
 
     def ask(self, prompt: Prompt, host: Host) -> int:
         """Return the prompt's tokens, counted by the host now or before. Raises CallError."""
-        text_only = without_images(prompt)
+        text_only = without_media(prompt)
         total = self._ask(text_only, host) - _stand_ins(prompt)
-        return total + sum(self._ask_image(image, prompt.model, host) for image in _images(prompt))
+        return total + sum(self._ask_medium(medium, prompt.model, host) for medium in _media(prompt))
 
     def learn(self, prompt: Prompt, tokens: int) -> None:
         """Take what the host counted or billed for `prompt` as a lesson for the local count."""
@@ -119,8 +123,8 @@ class Counting:
 
     def _read(self, prompt: Prompt) -> _Reading:
         """Read a prompt through, once for the several figures that are asked of it in a row."""
-        images = [self._image_key(image, prompt.model) for image in _images(prompt)]
-        key = self._host(), content_hash(prompt), prompt.thinking, tuple(images)
+        media = [self._key(medium, prompt.model) for medium in _media(prompt)]
+        key = self._host(), content_hash(prompt), prompt.thinking, tuple(media)
         with self._lock:
             reading = self._readings.pop(key, None)
         if reading is None:
@@ -165,18 +169,21 @@ class Counting:
             self._known.move_to_end(key)
         return self._known.get(key)
 
-    def _ask_image(self, image: Image, model: Model, host: Host) -> int:
-        """Return the image's own part: what it adds to a message of one token."""
-        key = self._image_key(image, model)
+    def _ask_medium(self, medium: Image | Video, model: Model, host: Host) -> int:
+        """Return the part of an image or video: what it adds to a message of one token."""
+        key = self._key(medium, model)
         with self._one_by_one(key):
-            if key not in self._images:
+            if key not in self._media:
                 alone = Prompt(model, (Message("user", _STAND_IN),))
-                with_image = replace(alone, messages=(Message("user", _STAND_IN, (image,)),))
-                self._images[key] = max(0, host.count(with_image) - self._ask(alone, host))
-            return self._images[key]
+                images = (medium,) if isinstance(medium, Image) else ()
+                videos = (medium,) if isinstance(medium, Video) else ()
+                message = Message("user", _STAND_IN, images, videos)
+                both = host.count(replace(alone, messages=(message,)))
+                self._media[key] = max(0, both - self._ask(alone, host))
+            return self._media[key]
 
-    def _image_key(self, image: Image, model: Model) -> tuple[str, str, str]:
-        return self._host(), hashlib.sha256(image.data).hexdigest(), model.name
+    def _key(self, medium: Image | Video, model: Model) -> tuple[str, str, str]:
+        return self._host(), medium.digest, model.name
 
     def _name(self, model: Model) -> str:
         """Return under which name weights are kept: another host, as a sandbox, may count in another way."""
@@ -184,11 +191,11 @@ class Counting:
         return model.name if host in _HOSTS else f"{model.name} at {host}"
 
 
-def without_images(prompt: Prompt) -> Prompt:
+def without_media(prompt: Prompt) -> Prompt:
     """Return the prompt's text alone."""
-    if not any(message.images for message in prompt.messages):
+    if not any(message.media for message in prompt.messages):
         return prompt
-    messages = (replace(message, text=_text_of(message), images=()) for message in prompt.messages)
+    messages = (replace(message, text=_text_of(message), images=(), videos=()) for message in prompt.messages)
     return replace(prompt, messages=tuple(messages))
 
 
@@ -198,8 +205,16 @@ def _text_of(message: Message) -> str:
 
 
 def _stand_ins(prompt: Prompt) -> int:
-    return sum(1 for message in prompt.messages if message.images and not message.text.strip())
+    return sum(1 for message in prompt.messages if message.media and not message.text.strip())
 
 
 def _images(prompt: Prompt) -> list[Image]:
     return [image for message in prompt.messages for image in message.images]
+
+
+def _videos(prompt: Prompt) -> list[Video]:
+    return [video for message in prompt.messages for video in message.videos]
+
+
+def _media(prompt: Prompt) -> list[Image | Video]:
+    return [*_images(prompt), *_videos(prompt)]

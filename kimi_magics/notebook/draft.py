@@ -17,7 +17,7 @@ from typing import Any, Literal
 from kimi_magics.core.ask import Ask, HelpRequested, LineParser
 from kimi_magics.core.budget import Budget
 from kimi_magics.core.estimate import Estimate
-from kimi_magics.core.media import Image
+from kimi_magics.core.media import Media
 from kimi_magics.core.outlook import Outlook
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.errors import BadRequestError, CallError, KimiError, MissingKeyError, NotFoundError
@@ -63,7 +63,7 @@ def is_draft(source: str) -> bool:
 class Drafts:
     """Reports on drafts, for one shell; safe to use from several threads.
 
-    `find_images` turns what `-i` names into pictures; `clock` is for tests.
+    `find_media` turns what `-i` and `--video` name into what is sent; `clock` is for tests.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Drafts:
         parsers: Mapping[str, LineParser],
         *,
         variables: Callable[[], Mapping[str, Any]],
-        find_images: Callable[[Ask, Mapping[str, Any]], list[Image]],
+        find_media: Callable[[Ask, Mapping[str, Any]], Media],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._parsers = parsers
         self._variables = variables
-        self._find_images = find_images
+        self._find_media = find_media
         self._clock = clock
         #: Why the host did not count, by model, or for all under an empty name.
         self._troubles: dict[str, _Trouble] = {}
@@ -96,11 +96,12 @@ class Drafts:
             if mode == "off":
                 return Report("off", message="the gauge is off", remedy="%kimi_config gauge=live")
             ask = self._parse(source)
-            if not ask.text.strip() and not ask.image:
+            has_media = bool(ask.image or ask.video)
+            if not ask.text.strip() and not has_media:
                 return Report("empty", message="the prompt is empty")
-            depends = bool(ask.image) or "{{" in ask.text or "{{" in (ask.system or "")
+            depends = has_media or "{{" in ask.text or "{{" in (ask.system or "")
             variables = self._variables()
-            prompt = self._session.build(ask, variables=variables, images=self._find_images(ask, variables))
+            prompt = self._session.build(ask, variables=variables, media=self._find_media(ask, variables))
             report = self._judge(prompt, cell=cell, may_ask=may_ask and mode == "live", is_local=mode == "local")
         except HelpRequested:
             return Report("empty", message="shows the help")
@@ -206,7 +207,7 @@ def _account() -> int:
 
 def _fit(parts: Mapping[str, int], total: int) -> dict[str, int]:
     """Return the parts, counted here, so that they sum up to `total`: the texts share the difference."""
-    fixed = {name: tokens for name, tokens in parts.items() if name in ("images", "template")}
+    fixed = {name: tokens for name, tokens in parts.items() if name in ("images", "videos", "template")}
     loose = {name: tokens for name, tokens in parts.items() if name not in fixed and tokens}
     rest, known = max(0, total - sum(fixed.values())), sum(loose.values())
     if not loose:

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kimi_magics.core.media import Image
+from kimi_magics.core.media import Image, Media
 from kimi_magics.core.prompt import resolve
 from kimi_magics.errors import ImageError
 
 if TYPE_CHECKING:
+    from kimi_magics.core.ask import Ask
     from kimi_magics.notebook.cell_runs import CellRuns
 
 # What the models use at most; more costs time and no quality (kimi_api.md section 3). A page scan keeps 2,000 pixels of
@@ -144,18 +145,26 @@ def _short(name: str) -> str:
     return name if len(name) <= 60 else name[:59] + "…"
 
 
-class PreparedImages:
-    """Prepares what `-i` names for a draft that is counted again and again: once, until a cell has run.
+class Lookup:
+    """Turns what `-i` and `--video` name into what is sent, for one kernel.
 
-    While a cell runs nothing is drawn, since the cell may draw on the same figure.
+    A draft is counted again and again: what it names is prepared once, until a cell has run. While a cell runs nothing
+    is drawn for a draft, since the cell may draw on the same figure.
     """
 
     def __init__(self, runs: CellRuns) -> None:
         self._runs = runs
         self._ready: dict[tuple[Any, ...], Image] = {}
 
-    def find(self, name: str, variables: Mapping[str, Any]) -> Image:
-        """Return the picture that `name` stands for. Raises ImageError and VariableError."""
+    def find(self, ask: Ask, variables: Mapping[str, Any]) -> Media:
+        """Return what goes with the prompt of a run. Raises ImageError and VariableError."""
+        return Media(images=tuple(find_image(name, variables) for name in ask.image))
+
+    def peek(self, ask: Ask, variables: Mapping[str, Any]) -> Media:
+        """Return the same for a draft, from what was prepared before. Raises ImageError and VariableError."""
+        return Media(images=tuple(self._peek_image(name, variables) for name in ask.image))
+
+    def _peek_image(self, name: str, variables: Mapping[str, Any]) -> Image:
         value = find_source(name, variables)
         key: tuple[Any, ...] = ("value", name, id(value), self._runs.count)
         if isinstance(value, Path):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kimi_magics.notebook.composers import Composers
     from kimi_magics.notebook.draft import Drafts
     from kimi_magics.notebook.gauge import Gauge
+    from kimi_magics.notebook.lookup import Lookup
     from kimi_magics.notebook.session import Session
     from kimi_magics.notebook.toolbar import Toolbar
 
@@ -61,6 +62,7 @@ class KimiMagics(Magics):
         # Magics.shell is typed as optional.
         self._shell = shell
         self._session: Session | None = None
+        self._lookup: Lookup | None = None
         self._drafts: Drafts | None = None
         self._making = threading.RLock()
         self._runs = CellRuns(shell)
@@ -79,19 +81,27 @@ class KimiMagics(Magics):
             return self._session
 
     @property
+    def lookup(self) -> Lookup:
+        """What finds the images and videos that flags name."""
+        with self._making:
+            if self._lookup is None:
+                from kimi_magics.notebook.lookup import Lookup
+
+                self._lookup = Lookup(self._runs)
+            return self._lookup
+
+    @property
     def drafts(self) -> Drafts:
         """What reports on prompts that are being written."""
         with self._making:
             if self._drafts is None:
                 from kimi_magics.notebook.draft import Drafts
-                from kimi_magics.notebook.lookup import PreparedImages
 
-                images = PreparedImages(self._runs)
                 self._drafts = Drafts(
                     self.session,
                     PARSERS,
                     variables=lambda: ChainMap(self._shell.user_ns),
-                    find_images=lambda ask, variables: [images.find(name, variables) for name in ask.image],
+                    find_media=self.lookup.peek,
                 )
             return self._drafts
 
@@ -190,11 +200,8 @@ class KimiMagics(Magics):
         return parser.parse_line(line) if cell is None else parser.parse_cell(line, cell)
 
     def _build(self, ask: Ask, local_ns: Mapping[str, Any] | None) -> Prompt:
-        from kimi_magics.notebook.lookup import find_image
-
         variables = ChainMap(dict(local_ns or {}), self._shell.user_ns)
-        images = [find_image(name, variables) for name in ask.image]
-        return self.session.build(ask, variables=variables, images=images)
+        return self.session.build(ask, variables=variables, media=self.lookup.find(ask, variables))
 
     def _make_composers(self) -> Composers:
         from kimi_magics.notebook.composer import Services
@@ -210,7 +217,7 @@ class KimiMagics(Magics):
         """Read and build a whole cell, as one that the composer sends."""
         line, _, body = source.removeprefix("%%kimi").partition("\n")
         ask = self._read("kimi", line, body)
-        if ask.image and self._runs.is_busy:
+        if (ask.image or ask.video) and self._runs.is_busy:
             # The cell that runs may draw on the same figure.
             raise ImageError("no image can be prepared while a cell runs", remedy="press Send again when it is done")
         return ask, self._build(ask, None)

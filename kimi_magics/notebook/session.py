@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -15,7 +15,7 @@ from kimi_magics.client.http import KimiClient
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.budget import Budget
 from kimi_magics.core.estimate import Estimate, check_context
-from kimi_magics.core.media import Image
+from kimi_magics.core.media import Media
 from kimi_magics.core.models import Model
 from kimi_magics.core.outlook import Outlook, expect_answer
 from kimi_magics.core.ports import View
@@ -131,11 +131,11 @@ class Session:
 
     # ------------------------------------------------------------ the call
 
-    def build(self, ask: Ask, *, variables: Mapping[str, Any], images: Iterable[Image] = ()) -> Prompt:
+    def build(self, ask: Ask, *, variables: Mapping[str, Any], media: Media | None = None) -> Prompt:
         """Return the request for `ask`. Raises VariableError, PromptError, ConfigError."""
         names = ("model", "system", "max_tokens", "thinking", "effort")
         defaults = Defaults(**{name: self.config.get(name) for name in names})
-        return build_prompt(ask, defaults=defaults, find_model=self.find_model, variables=variables, images=images)
+        return build_prompt(ask, defaults=defaults, find_model=self.find_model, variables=variables, media=media)
 
     def count(self, prompt: Prompt) -> int:
         """Return the prompt's tokens, counted by the API now or before. Raises CallError and MissingKeyError."""

@@ -65,14 +65,16 @@ def test_the_parts_of_a_prompt_add_up_to_the_whole() -> None:
     prompt = Prompt(CATALOG.get("kimi-k2.6"), TALK)
     parts = count_parts(prompt)
     system, before, answer, draft = (count_text(message.text) for message in TALK)
-    assert parts == {"draft": draft, "system": system, "history": before + answer, "images": 365, "template": 20}
+    texts = {"draft": draft, "system": system, "history": before + answer}
+    assert parts == {**texts, "images": 365, "videos": 0, "template": 20}
     assert sum(parts.values()) == count_prompt(prompt)
 
 
 def test_a_prompt_without_a_user_has_no_draft() -> None:
     prompt = Prompt(CATALOG.get("kimi-k2.6"), (TALK[0], TALK[2]))
     system, answer = count_text(TALK[0].text), count_text(TALK[2].text)
-    assert count_parts(prompt) == {"draft": 0, "system": system, "history": answer, "images": 0, "template": 12}
+    media = {"images": 0, "videos": 0}
+    assert count_parts(prompt) == {"draft": 0, "system": system, "history": answer, **media, "template": 12}
 
 
 def test_what_the_host_counted_is_learnt_without_the_template() -> None:

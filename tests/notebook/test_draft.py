@@ -15,7 +15,7 @@ from PIL import Image
 from kimi_magics.core.budget import Budget
 from kimi_magics.notebook.cell_runs import CellRuns
 from kimi_magics.notebook.draft import Drafts, Report
-from kimi_magics.notebook.lookup import PreparedImages
+from kimi_magics.notebook.lookup import Lookup
 from kimi_magics.notebook.parsers import PARSERS
 from kimi_magics.notebook.session import Session
 from kimi_magics.sandbox import Fault, Sandbox
@@ -42,12 +42,12 @@ class Bench:
         self.variables: dict[str, Any] = {}
         self.clock = Clock()
         self.runs = CellRuns(shell)
-        images = PreparedImages(self.runs)
+        lookup = Lookup(self.runs)
         self.drafts = Drafts(
             self.session,
             PARSERS,
             variables=lambda: self.variables,
-            find_images=lambda ask, variables: [images.find(name, variables) for name in ask.image],
+            find_media=lookup.peek,
             clock=self.clock,
         )
 
