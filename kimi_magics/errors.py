@@ -9,6 +9,7 @@
     │   ├── PromptError              the request would be refused by the API
     │   │   └── ContextError         … because it is longer than the model's context
     │   ├── ImageError               an image cannot be used
+    │   ├── VideoError               a video cannot be used
     │   ├── ConfigError              a setting is wrong
     │   ├── BudgetError              the budget forbids it
     │   └── MissingKeyError          there is no API key
@@ -106,6 +107,10 @@ class ContextError(PromptError):
 
 class ImageError(RefusedError):
     """An image cannot be used."""
+
+
+class VideoError(RefusedError):
+    """A video cannot be used."""
 
 
 class ConfigError(RefusedError):
