@@ -8,13 +8,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypeVar
 
 import httpx
 
 from kimi_magics.client.access import Bearer, check_base_url, check_key, is_loopback
+from kimi_magics.client.files import Files
 from kimi_magics.client.retry import RetryPolicy
 from kimi_magics.client.sse import SseDecoder
 from kimi_magics.client.translate import Situation, translate_fault, translate_response, translate_wire
@@ -26,6 +27,7 @@ from kimi_magics.core.wire import (
     WireError,
     encode,
     estimate_body,
+    measure_media,
     read_balance,
     read_chunk,
     read_completion,
@@ -33,7 +35,7 @@ from kimi_magics.core.wire import (
     read_models,
     request_body,
 )
-from kimi_magics.errors import CallError, ConfigError, RequestTooLargeError
+from kimi_magics.errors import CallError, ConfigError
 
 _Result = TypeVar("_Result")
 
@@ -64,6 +66,8 @@ class KimiClient:
     ) -> None:
         url = check_base_url(base_url)
         self.host = url.host
+        #: The host, and its port where it is not the usual one.
+        self.site = url.netloc.decode("ascii")
         key = check_key(key)
         self._situation = Situation(host=url.host, catalog=catalog, key=key)
         self._retry = RetryPolicy()
@@ -87,6 +91,8 @@ class KimiClient:
                 remedy="check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
             ) from None
 
+        self.files = Files(self._http, self._situation, ask=self._ask, sleep=sleep, jitter=jitter)
+
     def __repr__(self) -> str:
         return f"KimiClient(host={self.host!r})"
 
@@ -102,6 +108,7 @@ class KimiClient:
         Raises CallError.
         """
         situation = self._about(prompt)
+        self.check_size(prompt)
         body = encode(request_body(prompt))
         if len(body) > MAX_BODY_BYTES:
             raise translate_response(413, {}, b"", situation)
@@ -118,6 +125,11 @@ class KimiClient:
                     raise
                 reason = error.message
             yield from self._count_down(wait, attempt, reason)
+
+    def check_size(self, prompt: Prompt) -> None:
+        """Raise RequestTooLargeError when the media alone are more than a request may have; costs next to nothing."""
+        if measure_media(prompt) > MAX_BODY_BYTES:
+            raise translate_response(413, {}, b"", self._about(prompt))
 
     def _count_down(self, wait: float, attempt: int, reason: str) -> Generator[Event, None, None]:
         while wait > 0:
@@ -158,16 +170,26 @@ class KimiClient:
         """Return what is left on the account, in the host's currency. Raises CallError."""
         return self._ask("GET", "users/me/balance", read_balance)
 
-    def _ask(self, method: str, path: str, read: Callable[[bytes], _Result], prompt: Prompt | None = None) -> _Result:
-        situation = self._about(prompt)
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[bytes], _Result],
+        prompt: Prompt | None = None,
+        *,
+        file_id: str = "",
+    ) -> _Result:
+        situation = self._about(prompt, file_id)
+        if prompt:
+            self.check_size(prompt)
         content = encode(estimate_body(prompt)) if prompt else None
         if content and len(content) > MAX_BODY_BYTES:
-            raise RequestTooLargeError("the prompt is too large to be counted (over 100 MB)", status=413)
+            raise translate_response(413, {}, b"", situation)
         headers = {"Content-Type": "application/json"} if content else {}
         for attempt in range(1, _LOOK_UP.tries + 1):
             try:
                 response = self._http.request(method, path, content=content, headers=headers)
-                if response.status_code != 200:
+                if not response.is_success:
                     raise translate_response(response.status_code, response.headers, response.content, situation)
                 return read(response.content)
             except WireError as fault:
@@ -182,9 +204,8 @@ class KimiClient:
             self._sleep(wait)
         raise AssertionError("the last try either returns or raises")
 
-    def _about(self, prompt: Prompt | None) -> Situation:
-        known = self._situation
-        return Situation(host=known.host, catalog=known.catalog, key=known.key, prompt=prompt)
+    def _about(self, prompt: Prompt | None, file_id: str = "") -> Situation:
+        return replace(self._situation, prompt=prompt, file_id=file_id)
 
 
 @dataclass(slots=True)

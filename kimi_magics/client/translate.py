@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from kimi_magics.client.retry import stated_wait
+from kimi_magics.core.media import Image, Video, format_bytes
 from kimi_magics.core.models import Catalog
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.wire import WireError, read_error
@@ -60,6 +61,9 @@ class Situation:
     catalog: Catalog
     key: str = field(default="", repr=False)
     prompt: Prompt | None = None
+    #: The file that is asked about, and the medium that is being uploaded.
+    file_id: str = ""
+    medium: Image | Video | None = None
 
     def clean(self, text: str, *, limit: int = 300) -> str:
         """Return a text of the host as one line without secrets, and without the marks where ids stood."""
@@ -249,6 +253,12 @@ def _explain_key(quoted: str, situation: Situation) -> _Explained:
 
 
 def _explain_not_found(said: str, situation: Situation) -> _Explained:
+    if situation.file_id and said:
+        return (
+            NotFoundError,
+            f"{situation.host} has no file {situation.file_id}, or it is of another account (404)",
+            "%kimi_files lists those that are there",
+        )
     model = situation.prompt.model if situation.prompt else None
     if model is None or (said and "model" not in said.lower()):
         return (
@@ -308,8 +318,16 @@ def _explain_too_many(kind: str, said: str, quoted: str, situation: Situation) -
 
 
 def _advise_on_size(situation: Situation) -> str:
-    images = [image for message in situation.prompt.messages for image in message.images] if situation.prompt else []
-    if not images:
+    if situation.medium:
+        return (
+            f"the limit is 100 MB: make {situation.medium.label} smaller ({format_bytes(len(situation.medium.data))})"
+        )
+    messages = situation.prompt.messages if situation.prompt else ()
+    inline = [medium for message in messages for medium in message.media if not medium.file_id]
+    if not inline:
         return "the limit is 100 MB: shorten the prompt"
-    largest = max(images, key=lambda image: len(image.data))
-    return f"the limit is 100 MB: make {largest.label} smaller ({len(largest.data) / 1e6:.1f} MB)"
+    largest = max(inline, key=lambda medium: len(medium.data))
+    shrink = f"make {largest.label} smaller ({format_bytes(len(largest.data))})"
+    if isinstance(largest, Image):
+        shrink += ", as with --image-size low"
+    return f"the limit is 100 MB: {shrink}; or send it by --upload, which counts next to nothing"

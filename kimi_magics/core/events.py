@@ -49,8 +49,16 @@ class Waiting(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Uploading(msgspec.Struct, frozen=True):
+    """Before the request goes, `sent_bytes` of `total_bytes` of an image or video have gone up."""
+
+    label: str
+    sent_bytes: int
+    total_bytes: int
+
+
 class Completed(msgspec.Struct, frozen=True):
     """The end of the reply was proven: `[DONE]` of a stream, or a whole body."""
 
 
-Event = Started | ThinkingDelta | TextDelta | Finished | UsageReported | Waiting | Completed
+Event = Started | ThinkingDelta | TextDelta | Finished | UsageReported | Waiting | Uploading | Completed

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 # What the models use at most; more costs time and no quality (kimi_api.md section 3). A page scan keeps 2,000 pixels of
@@ -72,11 +73,24 @@ class Video:
         return f"Video({self.label!r}, {self.mime}, {len(self.data):,} bytes)"
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file as it lies at the host; what the host does not say is empty or None."""
+
+    id: str
+    name: str = ""
+    purpose: str = ""
+    size_bytes: int | None = None
+    created: datetime | None = None
+
+
 class Media(NamedTuple):
     """What goes with a prompt beside its text."""
 
     images: tuple[Image, ...] = ()
     videos: tuple[Video, ...] = ()
+    #: What a draft names and only a run finds, as the clipboard.
+    pending: tuple[str, ...] = ()
 
 
 def read_size(text: str) -> str:

@@ -39,6 +39,8 @@ class Prompt:
     thinking: ThinkingMode | None = None
     effort: Effort | None = None
     is_streamed: bool = True
+    #: Whether all media go by the ids of uploads; else only videos that are too large to go with the request.
+    uploads: bool = False
 
     def __post_init__(self) -> None:
         if not self.messages:
@@ -80,7 +82,7 @@ def build_prompt(
     system = ask.system if ask.system is not None else defaults.system
     fill = (lambda text: text) if ask.raw else (lambda text: interpolate(text, variables))
     messages = [Message("system", fill(system))] if system else []
-    messages.append(Message("user", fill(ask.text), *(media or Media())))
+    messages.append(Message("user", fill(ask.text), *(media or Media())[:2]))
     return Prompt(
         model=model,
         messages=tuple(messages),
@@ -90,6 +92,7 @@ def build_prompt(
         thinking=ask.thinking or _if_fits(model, "thinking", defaults.thinking),
         effort=ask.effort or _if_fits(model, "effort", defaults.effort),
         is_streamed=not ask.no_stream,
+        uploads=ask.upload,
     )
 
 

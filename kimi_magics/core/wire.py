@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
 
 from kimi_magics.core.events import Completed, Event, Finished, Started, TextDelta, ThinkingDelta, UsageReported
-from kimi_magics.core.media import Image, Video
+from kimi_magics.core.media import Image, Upload, Video
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model, Thinking
 from kimi_magics.core.prompt import Prompt
@@ -61,14 +64,41 @@ def preview_body(prompt: Prompt) -> dict[str, Any]:
 
 
 def prompt_hash(prompt: Prompt) -> str:
-    """Return a name for the request, the same for the same body; it tells nothing of the content."""
-    return hashlib.sha256(encode(request_body(prompt))).hexdigest()[:16]
+    """Return a name for the request, the same for the same body; it tells nothing of the content.
+
+    Media count by their content, whether they go with the request or by the id of an upload.
+    """
+    messages = tuple(
+        replace(
+            message,
+            images=tuple(replace(image, file_id=image.digest) for image in message.images),
+            videos=tuple(replace(video, file_id=video.digest) for video in message.videos),
+        )
+        for message in prompt.messages
+    )
+    return hashlib.sha256(encode(request_body(replace(prompt, messages=messages)))).hexdigest()[:16]
+
+
+def measure_media(prompt: Prompt) -> int:
+    """Return the bytes that the media take in a body: a third more than they have, and next to nothing by an id."""
+    return sum(
+        (len(medium.data) + 2) // 3 * 4 for message in prompt.messages for medium in message.media if not medium.file_id
+    )
 
 
 def content_hash(prompt: Prompt) -> str:
     """Return a name for what the tokens of `prompt` depend on: model, roles, texts; media are not looked at."""
     content = [prompt.model.name, [(message.role, message.text) for message in prompt.messages]]
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
+
+
+#: The form's field of the file itself in `POST /files`.
+UPLOAD_FIELD = "file"
+
+
+def upload_form(medium: Image | Video) -> dict[str, str]:
+    """Return the fields beside the file in `POST /files`."""
+    return {"purpose": "image" if isinstance(medium, Image) else "video"}
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -237,6 +267,18 @@ class _CountBody(msgspec.Struct):
     data: _Count
 
 
+class _FileRow(msgspec.Struct):
+    id: str
+    filename: str | None = None
+    purpose: str | None = None
+    bytes: int | None = None
+    created_at: float | None = None
+
+
+class _FilesBody(msgspec.Struct):
+    data: list[_FileRow]
+
+
 class _ModelRow(msgspec.Struct):
     id: str
     context_length: int | None = None
@@ -291,6 +333,37 @@ def _model(row: _ModelRow) -> Model:
 def read_balance(data: bytes) -> Decimal:
     """Return what is left on the account, in the host's currency. Raises WireError."""
     return _decode(data, _BalanceBody, "the balance").data.available_balance
+
+
+# An id goes into addresses and into `ms://…`: nothing that would lead elsewhere.
+_FILE_ID = re.compile(r"[A-Za-z0-9_][\w.\-]{0,199}", re.ASCII)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def is_file_id(text: str) -> bool:
+    """Tell whether `text` can be the id of an uploaded file."""
+    return _FILE_ID.fullmatch(text) is not None
+
+
+def read_file(data: bytes) -> Upload:
+    """Return the file that the host describes. Raises WireError."""
+    return _upload(_decode(data, _FileRow, "what the host says of the file"))
+
+
+def read_files(data: bytes) -> list[Upload]:
+    """Return the files that lie at the host. Raises WireError."""
+    return [_upload(row) for row in _decode(data, _FilesBody, "the list of files").data]
+
+
+def _upload(row: _FileRow) -> Upload:
+    if not is_file_id(row.id):
+        raise WireError("the host names a file by an id that cannot be used")
+    try:
+        created = None if row.created_at is None else datetime.fromtimestamp(row.created_at, UTC)
+    except (ValueError, OverflowError, OSError):
+        created = None
+    name = _UNPRINTABLE.sub(" ", row.filename or "")
+    return Upload(row.id, name, row.purpose or "", row.bytes, created)
 
 
 def read_error(data: bytes) -> tuple[str, str] | None:

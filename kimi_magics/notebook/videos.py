@@ -36,17 +36,6 @@ _BY_SUFFIX = {
     ".3gp": "video/3gpp",
     ".3g2": "video/3gpp",
 }
-#: The name that a file of a kind has when it is uploaded.
-SUFFIXES = {
-    "video/mp4": ".mp4",
-    "video/mov": ".mov",
-    "video/avi": ".avi",
-    "video/x-flv": ".flv",
-    "video/mpeg": ".mpg",
-    "video/webm": ".webm",
-    "video/wmv": ".wmv",
-    "video/3gpp": ".3gp",
-}
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 _PICTURE_BRANDS = ("heic", "heix", "hevc", "heim", "heis", "mif1", "msf1", "heif", "avif", "avis")
 _DATA_URL = re.compile(r"data:video/[\w.+-]+(?:;[\w=.+-]+)*?;base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
