@@ -129,7 +129,7 @@ class _Watched(io.BytesIO):
 def name_file(medium: Image | Video) -> str:
     """Return the name that a medium has at the host: the last part of what the user called it, with a suffix."""
     stem = PurePath(medium.label).name.partition("?")[0]
-    stem = re.sub(r"[^\w.\- ]+", "_", stem, flags=re.ASCII).strip(" ._")[:60]
+    stem = re.sub(r"[^\w.\- ]+", "_", stem).strip(" ._")[:60]
     suffix = _SUFFIXES.get(medium.mime, "")
     kind = "image" if isinstance(medium, Image) else "video"
     name = stem or kind

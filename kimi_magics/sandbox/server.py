@@ -13,6 +13,7 @@ from tornado.web import Application
 from kimi_magics.sandbox.chat import ChatHandler
 from kimi_magics.sandbox.control import ControlHandler
 from kimi_magics.sandbox.faults import Fault, build_preset
+from kimi_magics.sandbox.files import FileStore
 from kimi_magics.sandbox.handlers import (
     BalanceHandler,
     EstimateHandler,
@@ -96,6 +97,11 @@ class Sandbox:
     def disconnects(self) -> int:
         """How many streaming clients went away before the end."""
         return self._state.disconnects
+
+    @property
+    def files(self) -> FileStore:
+        """The uploaded files."""
+        return self._state.files
 
     def fault(self, fault: Fault | str) -> None:
         """Queue a fault, or the preset of this name, for the next request it covers."""
