@@ -18,8 +18,8 @@ export async function create(shared) {
   );
   const query = new URL(import.meta.url).search;
   const load = file => import(new URL(`./${file}${query}`, import.meta.url).href);
-  const [{ makeExtension }, { GaugeLink }, { describeTotals, formatMoney }] = await Promise.all(
-    ["gauge_panel.js", "gauge_link.js", "gauge_text.js"].map(load),
+  const [{ makeExtension }, { GaugeLink }, { describeTotals, formatMoney }, { sendPictures }] = await Promise.all(
+    ["gauge_panel.js", "gauge_link.js", "gauge_text.js", "pictures_answer.js"].map(load),
   );
   return {
     id: ID,
@@ -29,7 +29,7 @@ export async function create(shared) {
     optional: [registry.ISettingRegistry, status.IStatusBar, apputils.ICommandPalette].map(one => one ?? null),
     activate: (app, tracker, extensions, settingRegistry, statusBar, palette) => {
       addStyle();
-      const links = new Links(tracker, GaugeLink, services.KernelMessage, notebook.NotebookActions);
+      const links = new Links(tracker, GaugeLink, services.KernelMessage, notebook.NotebookActions, sendPictures);
       const settings = { enabled: true, debounce: 250, position: "bottom", digits: null };
       const gauges = new Set();
       extensions.addExtension(
@@ -60,8 +60,8 @@ function addStyle() {
 
 /** The link of each notebook, by the model that all its cells share. */
 class Links {
-  constructor(tracker, GaugeLink, KernelMessage, actions) {
-    Object.assign(this, { GaugeLink, KernelMessage, actions });
+  constructor(tracker, GaugeLink, KernelMessage, actions, sendPictures) {
+    Object.assign(this, { GaugeLink, KernelMessage, actions, sendPictures });
     /** @type {Map<any, any>} */
     this.links = new Map();
     tracker.widgetAdded.connect((_, panel) => this.attach(panel));
@@ -82,6 +82,7 @@ class Links {
     if (link.sessionContext) return; // a second view of the same notebook
     link.attach(context.sessionContext);
     link.listeners.add(message => message.op === "insert" && insertCell(panel, this.actions, message.source));
+    link.listeners.add(message => message.op === "pictures" && this.sendPictures(link, shared, message));
     context.disposed.connect(() => {
       link.detach();
       this.links.delete(shared);

@@ -21,7 +21,7 @@
   const modules = {
     "./extension": async () => {
       const plugins = [];
-      for (const file of ["reply_plugin.js", "restore_plugin.js", "gauge_plugin.js"])
+      for (const file of ["reply_plugin.js", "restore_plugin.js", "gauge_plugin.js", "pictures_plugin.js"])
         try {
           // The version is part of the address, or a browser would go on with the file of another one.
           const plugin = await import(new URL(`./${file}?v=${version}`, script.src).href);
