@@ -17,7 +17,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from kimi_magics.errors import KimiError
-from kimi_magics.notebook.comms import LatestParents, end_quiet, keep_quiet, mend_replies, tame
+from kimi_magics.notebook.comms import LatestParents, end_quiet, has_subshells, keep_quiet, mend_replies, tame
+from kimi_magics.notebook.page_questions import PageQuestions
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -47,6 +48,7 @@ class Gauge:
         self._session = session
         self._drafts = drafts
         self._pages: dict[str, Any] = {}
+        self._questions = PageQuestions(lambda: self._pages.values(), greet=self._greet)
         self._latest: dict[tuple[str, str], int] = {}
         self._quick = _Workers(shell, 1)
         self._slow = _Workers(shell, _ASKERS)
@@ -66,6 +68,18 @@ class Gauge:
         mend_replies(self._parents.kernel)
         self._is_quiet = keep_quiet(self._parents.kernel, TARGET)
         create_comm(target_name=HELLO).close()
+
+    def _greet(self) -> bool:
+        """Call a page that has not come yet, where there may be one; VS Code and scripts have none."""
+        from comm import create_comm
+
+        from kimi_magics.notebook.cell_runs import cell_id
+
+        cell = cell_id(self._shell)
+        is_there = cell is not None and not cell.startswith("vscode")
+        if is_there:
+            create_comm(target_name=HELLO).close()
+        return is_there
 
     def close(self) -> None:
         """Let the pages go."""
@@ -99,6 +113,7 @@ class Gauge:
         if len(self._pages) > _MOST_PAGES:
             self._pages.pop(next(iter(self._pages))).close()
         self._quick.do(lambda: page.send({"op": "settings", **self._settings()}))
+        self._questions.welcome(page)
 
     def _forget(self, page: Any) -> None:
         self._pages.pop(page.comm_id, None)
@@ -117,6 +132,8 @@ class Gauge:
                 self._quick.do(lambda: self._set(str(data["gauge"])))
             case "balance":
                 self._slow.do(lambda: page.send({"op": "balance", **self._find_balance()}))
+            case "pictures":
+                self._questions.take(page, data)
 
     def _answer(self, page: Any, data: Mapping[str, Any]) -> None:
         """Tell what is known here, and have the API asked where that is wanted and needed."""
@@ -182,6 +199,13 @@ class Gauge:
         for page in list(self._pages.values())[-1:]:
             page.send({"op": "insert", "source": source})
         return bool(self._pages)
+
+    def ask_page(self, question: Message) -> Any:
+        """Return what a page answers while the cell runs; None when none can or does."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and not has_subshells(self._shell):
+            return None
+        return self._questions.ask(question)
 
     def _tell_all(self, message: Message) -> None:
         for page in list(self._pages.values()):
