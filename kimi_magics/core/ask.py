@@ -216,6 +216,23 @@ class LineParser:
         flags, rest = self._split(line)
         return self._ask(flags, rest)
 
+    def parse_names(self, line: str) -> tuple[Ask, tuple[str, ...]]:
+        """Read a line magic that takes names, with flags before, between and after them. Raises as `parse_cell` does.
+
+        The names are quoted as in a POSIX shell.
+        """
+        flags: list[str] = []
+        names: list[str] = []
+        rest = line
+        while True:
+            found, rest = self._split(rest)
+            flags += found
+            if not rest:
+                return self._ask(flags, ""), tuple(names)
+            stream = io.StringIO(rest)
+            names.append(self._next_word(_lexer(stream)) or "")
+            rest = rest[stream.tell() :]
+
     def _ask(self, flags: list[str], text: str) -> Ask:
         values = vars(self._parser.parse_args(flags))
         if values.pop("help"):
@@ -234,8 +251,7 @@ class LineParser:
                 " or with getpass",
             )
         stream = io.StringIO(line)
-        lexer = shlex.shlex(stream, posix=True, punctuation_chars=False)
-        lexer.whitespace_split, lexer.commenters = True, ""
+        lexer = _lexer(stream)
         flags: list[str] = []
         while True:
             rest = line[stream.tell() :].lstrip()
@@ -287,6 +303,12 @@ class LineParser:
         if word.startswith(("kimi-", "moonshot-")):
             return f"to choose the model: {self.name} -m {word}"
         return "write the prompt on the lines below; a value with spaces needs quotes"
+
+
+def _lexer(stream: io.StringIO) -> shlex.shlex:
+    lexer = shlex.shlex(stream, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    return lexer
 
 
 def _shorten(text: str) -> str:

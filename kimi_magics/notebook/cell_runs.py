@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -35,3 +35,13 @@ class CellRuns:
     def _end(self, _result: object = None) -> None:
         self.is_busy = False
         self.count += 1
+
+
+def cell_id(shell: InteractiveShell) -> str | None:
+    """Return the id of the running cell as a live front end names it, or None."""
+    get_parent = getattr(shell, "get_parent", None)
+    if get_parent is None:
+        return None
+    parent: dict[str, Any] = get_parent() or {}
+    found = (parent.get("metadata") or {}).get("cellId")
+    return found if isinstance(found, str) else None

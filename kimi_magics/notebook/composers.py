@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from kimi_magics.core.ask import Ask
+from kimi_magics.notebook.cell_runs import cell_id
 from kimi_magics.notebook.comms import LatestParents
 from kimi_magics.notebook.composer import Composer, Services
 from kimi_magics.notebook.composer_parts import Fields, write_flags
-from kimi_magics.notebook.views import cell_id
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

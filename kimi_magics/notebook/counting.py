@@ -1,7 +1,7 @@
 """Tokens of prompts: counted by the API, each content once; until then, and where it cannot be asked, counted here.
 
-The promise: the API is never asked twice for the same content and model, a medium is sent to it for counting at most once,
-and each figure that the host gives makes the local count better.
+The promise: the API is never asked twice for the same content and model, an image or video is sent to it for counting
+at most once, and each figure that the host gives makes the local count better.
 """
 
 from __future__ import annotations

@@ -101,8 +101,16 @@ class Drafts:
                 return Report("empty", message="the prompt is empty")
             depends = has_media or "{{" in ask.text or "{{" in (ask.system or "")
             variables = self._variables()
-            prompt = self._session.build(ask, variables=variables, media=self._find_media(ask, variables))
+            media = self._find_media(ask, variables)
+            pending = _describe_pending(media)
+            if pending and not ask.text.strip() and not media.images and not media.videos:
+                return Report("empty", message=pending, depends=True)
+            prompt = self._session.build(ask, variables=variables, media=media)
             report = self._judge(prompt, cell=cell, may_ask=may_ask and mode == "live", is_local=mode == "local")
+            if pending:
+                # The rest may be counted, the whole is not.
+                state = "local" if report.state == "counted" else report.state
+                report = replace(report, state=state, message=report.message or pending)
         except HelpRequested:
             return Report("empty", message="shows the help")
         except KimiError as error:
@@ -198,6 +206,11 @@ class _Trouble:
     reason: str
     until: float
     pause: float
+
+
+def _describe_pending(media: Media) -> str:
+    names = ", ".join(media.pending)
+    return f"{names} is counted when the cell runs" if names else ""
 
 
 def _account() -> int:

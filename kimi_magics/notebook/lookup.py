@@ -1,180 +1,355 @@
-"""Find what a flag names: a variable of the user, an output, or a file, ready to be sent."""
+"""Find what a flag names: a variable of the user, what was displayed, a file, an address; ready to be sent.
+
+A name is read in this order: `last`, `last:3`, `clipboard`, `cell:…`, `attachment:…`, an address, a file, a variable, a
+pattern of files.
+"""
 
 from __future__ import annotations
 
-import io
+import difflib
+import glob
+import os
 import re
-import warnings
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from kimi_magics.core.media import Image, Media
+from kimi_magics.client.fetch import fetch_picture, name_address
+from kimi_magics.core.media import Image, Media, Video
 from kimi_magics.core.prompt import resolve
 from kimi_magics.errors import ImageError
+from kimi_magics.notebook.pictures import Render, find_figure, read_picture, refuse_svg
+from kimi_magics.notebook.prepare import Preparer, to_png
 
 if TYPE_CHECKING:
     from kimi_magics.core.ask import Ask
     from kimi_magics.notebook.cell_runs import CellRuns
+    from kimi_magics.notebook.gallery import Gallery, Shown
 
-# What the models use at most; more costs time and no quality (kimi_api.md section 3). A page scan keeps 2,000 pixels of
-# width, so that its text stays readable.
-_MOST_WIDTH, _MOST_HEIGHT, _READABLE_WIDTH = 4096, 2160, 2000
-# A picture of more pixels is taken for a decompression bomb, as Pillow does by default.
-_MOST_PIXELS = 180_000_000
-_MOST_PREPARED = 16
-_SENT_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-
-
-def find_image(name: str, variables: Mapping[str, Any]) -> Image:
-    """Return the picture that `name` stands for: a variable, `Out[n]`, `_`, or a path. Raises ImageError."""
-    return prepare_image(find_source(name, variables), label=_short(name))
-
-
-def find_source(name: str, variables: Mapping[str, Any]) -> Any:
-    """Return the value or path that `name` stands for, as it is. Raises ImageError and VariableError."""
-    if re.match(r"https?://", name, re.IGNORECASE):
-        raise ImageError(
-            f"{_short(name)} is an address, and the API takes no addresses",
-            remedy="download the picture and name the file",
-        )
-    first = re.split(r"[.\[]", name)[0]
-    # `plot.png` may be a file although there is a variable `plot`.
-    if first in variables and not Path(name).is_file():
-        return resolve(name, variables)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        raise ImageError(f"{_short(name)} is a folder", remedy="name a file in it")
-    if not path.is_file():
-        raise ImageError(
-            f"{_short(name)} is neither a variable nor a file",
-            remedy="name a figure, a PIL image, bytes, or the path of a picture",
-        )
-    return path
+_MOST_PEEKED = 32
+#: More pictures than this by one pattern are probably not meant.
+_MOST_FILES = 50
+_MOST_FETCHED = 8
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+_LAST = re.compile(r"last(?::(\d+))?")
+_CELL = re.compile(r"cell:(?P<cell>[^\[\]]+)(?:\[(?P<index>-?\d+)\])?")
+_REMEDY = "name a figure, a PIL image, an array, bytes, last, or the path of a picture"
+#: What a page can show by itself, by the beginning of its bytes.
+_SHOWN_AS_IS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
 
 
-def prepare_image(value: Any, *, label: str) -> Image:
-    """Turn a picture of any kind into what is sent: upright, without metadata, not larger than the models use.
+class Notebook(Protocol):
+    """What can be asked of the notebook beside its kernel: the page, or else the saved file."""
 
-    Takes a path, bytes, a PIL image, a matplotlib figure or axes, IPython.display.Image, and whatever has `_repr_png_`
-    or `_repr_jpeg_`. Raises ImageError.
-    """
-    import PIL.Image
-    import PIL.ImageOps
+    def attachments(self, name: str) -> list[bytes]:
+        """Return the attachments of that name, of any Markdown cell."""
 
-    try:
-        picture = _open(value, label)
-        kind = picture.format if picture.format in _SENT_FORMATS else "PNG"
-        picture = _shrink(PIL.ImageOps.exif_transpose(picture) or picture)
-        data = _encode(picture, kind)
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError, MemoryError) as error:
-        raise ImageError(
-            f"{label} cannot be read as a picture: {error}", remedy="jpeg, png, gif, webp and bmp can be sent"
-        ) from None
-    return Image(data, _SENT_FORMATS[kind], picture.width, picture.height, label)
+    def outputs(self, cell: str) -> list[tuple[str, bytes]]:
+        """Return MIME type and bytes of the pictures among the outputs of a cell."""
 
 
-def _open(value: Any, label: str) -> Any:
-    """Open a picture by its header; its pixels are not read yet."""
-    import PIL.Image
+class Picture(NamedTuple):
+    """A picture as it was displayed or lies in its file, in a form that every page shows."""
 
-    if isinstance(value, PIL.Image.Image):
-        return value
-    with warnings.catch_warnings():
-        # Pillow warns from half the size on at which it refuses; what is too large is refused below.
-        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-        picture = PIL.Image.open(io.BytesIO(_read_bytes(value, label)))
-    if picture.width * picture.height > _MOST_PIXELS:
-        raise ImageError(
-            f"{label} has {picture.width:,} × {picture.height:,} pixels: too many to be opened safely",
-            remedy="make it smaller",
-        )
-    return picture
+    data: bytes
+    mime: str
+    label: str
 
 
-def _encode(picture: Any, kind: str) -> bytes:
-    import PIL.Image
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One picture that a name stands for, not read yet: a value, a path or bytes."""
 
-    if picture.mode not in ("RGB", "RGBA", "L"):
-        has_alpha = "transparency" in picture.info or picture.mode in ("LA", "PA")
-        picture = picture.convert("RGBA" if has_alpha else "RGB")
-    if kind == "JPEG":
-        picture = picture.convert("RGB")
-    # A fresh image: what was beside the pixels (place, camera, comments) is not sent.
-    bare = PIL.Image.frombytes(picture.mode, picture.size, picture.tobytes())
-    out = io.BytesIO()
-    bare.save(out, kind, quality=92)
-    return out.getvalue()
-
-
-def _read_bytes(value: Any, label: str) -> bytes:
-    if isinstance(value, Path):
-        return value.read_bytes()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    figure = value if hasattr(value, "savefig") else getattr(value, "figure", None)
-    if figure is not None and hasattr(figure, "savefig"):
-        out = io.BytesIO()
-        figure.savefig(out, format="png", bbox_inches="tight")
-        return out.getvalue()
-    for method in ("_repr_png_", "_repr_jpeg_"):
-        data = getattr(value, method, lambda: None)()
-        # Some return (data, metadata).
-        data = data[0] if isinstance(data, tuple) else data
-        if isinstance(data, str):
-            from base64 import b64decode
-
-            return b64decode(data)
-        if data:
-            return bytes(data)
-    raise ImageError(
-        f"{label} is of type {type(value).__name__}, which has no picture",
-        remedy="name a figure, a PIL image, bytes, or the path of a picture",
-    )
-
-
-def _shrink(picture: Any) -> Any:
-    fit = min(1.0, _MOST_WIDTH / picture.width, _MOST_HEIGHT / picture.height)
-    scale = max(fit, min(1.0, _READABLE_WIDTH / picture.width))
-    if scale >= 1.0:
-        return picture
-    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 60 else name[:59] + "…"
+    value: Any
+    label: str
 
 
 class Lookup:
     """Turns what `-i` and `--video` name into what is sent, for one kernel.
 
     A draft is counted again and again: what it names is prepared once, until a cell has run. While a cell runs nothing
-    is drawn for a draft, since the cell may draw on the same figure.
+    is drawn for a draft, since the cell may draw on the same figure; nor is anything fetched for it, and the clipboard
+    and the page are not looked at.
     """
 
-    def __init__(self, runs: CellRuns) -> None:
+    def __init__(
+        self,
+        runs: CellRuns,
+        *,
+        gallery: Gallery | None = None,
+        notebook: Notebook | None = None,
+        render: Render | None = None,
+        fetch: Callable[[str], bytes] = fetch_picture,
+        grab: Callable[[], Any] | None = None,
+    ) -> None:
         self._runs = runs
-        self._ready: dict[tuple[Any, ...], Image] = {}
+        self._gallery = gallery
+        self._notebook = notebook
+        self._render = render
+        self._fetch = fetch
+        self._grab = grab or _grab_clipboard
+        self._preparer = Preparer()
+        self._peeked: OrderedDict[tuple[Any, ...], Image] = OrderedDict()
+        self._fetched: OrderedDict[str, bytes] = OrderedDict()
+
+    # ------------------------------------------------------------ for a run
 
     def find(self, ask: Ask, variables: Mapping[str, Any]) -> Media:
         """Return what goes with the prompt of a run. Raises ImageError and VariableError."""
-        return Media(images=tuple(find_image(name, variables) for name in ask.image))
+        size = ask.image_size or "high"
+        images = [
+            self._preparer.prepare(found.value, label=found.label, size=size, render=self._render)
+            for name in ask.image
+            for found in self.find_values(name, variables)
+        ]
+        return Media(tuple(images), tuple(self._find_video(name, variables) for name in ask.video))
+
+    def find_pictures(self, name: str, variables: Mapping[str, Any]) -> list[Picture]:
+        """Return the pictures that `name` stands for as a page can show them. Raises as `find` does."""
+        return [self._show(found) for found in self.find_values(name, variables)]
+
+    def _show(self, found: Found) -> Picture:
+        picture = read_picture(found.value, label=found.label, render=self._render)
+        data = picture.read_bytes() if isinstance(picture, Path) else picture
+        if isinstance(data, bytes):
+            mime = next((mime for head, mime in _SHOWN_AS_IS.items() if data.startswith(head)), None)
+            if mime is not None:
+                return Picture(data, mime, found.label)
+        return Picture(to_png(data, label=found.label), "image/png", found.label)
+
+    # ------------------------------------------------------------ for a draft
 
     def peek(self, ask: Ask, variables: Mapping[str, Any]) -> Media:
-        """Return the same for a draft, from what was prepared before. Raises ImageError and VariableError."""
-        return Media(images=tuple(self._peek_image(name, variables) for name in ask.image))
+        """Return the same for a draft, from what was prepared before; what is known only when the cell runs is pending.
 
-    def _peek_image(self, name: str, variables: Mapping[str, Any]) -> Image:
-        value = find_source(name, variables)
-        key: tuple[Any, ...] = ("value", name, id(value), self._runs.count)
+        Raises ImageError and VariableError.
+        """
+        images: list[Image] = []
+        pending: list[str] = []
+        for name in ask.image:
+            values = self._peek_values(name, variables)
+            if values is None:
+                pending.append(_short(name))
+            else:
+                images += [self._peek_image(found, ask.image_size or "high") for found in values]
+        videos = tuple(self._find_video(name, variables) for name in ask.video)
+        return Media(tuple(images), videos, tuple(pending))
+
+    def _peek_values(self, name: str, variables: Mapping[str, Any]) -> list[Found] | None:
+        """Return what a name stands for as far as that is known here, or None."""
+        if _ADDRESS.match(name):
+            data = self._fetched.get(name)
+            return None if data is None else [Found(data, name_address(name))]
+        if name == "clipboard" or name.startswith("attachment:"):
+            return None
+        match = _CELL.fullmatch(name)
+        if match and not (self._gallery and self._gallery.of_cell(match["cell"])):
+            return None
+        values = self.find_values(name, variables, may_fetch=False)
+        return None if any(_address_of(found.value) for found in values) else values
+
+    def _peek_image(self, found: Found, size: str) -> Image:
+        value = found.value
+        key: tuple[Any, ...] = ("value", found.label, id(value), self._runs.count, size)
         if isinstance(value, Path):
             stat = value.stat()
-            key = ("file", str(value), stat.st_mtime_ns, stat.st_size)
-        image = self._ready.get(key)
+            key = ("file", str(value), stat.st_mtime_ns, stat.st_size, size)
+        image = self._peeked.get(key)
         if image is None:
             if self._runs.is_busy and not isinstance(value, Path | bytes):
-                raise ImageError(f"{_short(name)} is counted when the cell that runs is done")
-            if len(self._ready) >= _MOST_PREPARED:
-                self._ready.pop(next(iter(self._ready)), None)
-            self._ready[key] = image = prepare_image(value, label=_short(name))
+                raise ImageError(f"{found.label} is counted when the cell that runs is done")
+            image = self._preparer.prepare(value, label=found.label, size=size, render=self._render)
+            self._peeked[key] = image
+            while len(self._peeked) > _MOST_PEEKED:
+                self._peeked.popitem(last=False)
         return image
+
+    # ------------------------------------------------------------ names
+
+    def find_values(self, name: str, variables: Mapping[str, Any], *, may_fetch: bool = True) -> list[Found]:
+        """Return what `name` stands for, at least one. Raises ImageError and VariableError."""
+        if match := _LAST.fullmatch(name):
+            return self._find_last(int(match[1] or 1), variables)
+        if name == "clipboard":
+            return self._find_clipboard()
+        if match := _CELL.fullmatch(name):
+            return self._find_cell(match["cell"], match["index"])
+        if name.startswith("attachment:"):
+            return self._find_attachment(name.removeprefix("attachment:"))
+        if _ADDRESS.match(name):
+            return [Found(self._fetch_again(name), name_address(name))]
+        return self._find_named(name, variables, may_fetch=may_fetch)
+
+    def _find_named(self, name: str, variables: Mapping[str, Any], *, may_fetch: bool) -> list[Found]:
+        """Return a file, a variable, or the files of a pattern.
+
+        `plot.png` may be a file although there is a variable `plot`.
+        """
+        path = self._find_file(name)
+        first = re.split(r"[.\[]", name)[0]
+        if path is None and first in variables:
+            return self._unfold(resolve(name, variables), _short(name), may_fetch=may_fetch)
+        if path is not None:
+            return [Found(path, _short(name))]
+        paths = sorted(Path(found) for found in glob.glob(os.path.expanduser(name), recursive=True))
+        paths = [found for found in paths if found.is_file()]
+        if len(paths) > _MOST_FILES:
+            raise ImageError(f"{_short(name)} names {len(paths)} files", remedy=f"name at most {_MOST_FILES} at once")
+        if paths:
+            return [Found(found, _short(str(found))) for found in paths]
+        raise self._explain_nothing(name, variables)
+
+    def _find_file(self, name: str) -> Path | None:
+        path = Path(name).expanduser()
+        places = [path, Path(_notebook_folder() or ".", path)]
+        try:
+            found = next((place for place in places if place.is_file()), None)
+            if found is None and any(place.is_dir() for place in places):
+                raise ImageError(
+                    f"{_short(name)} is a folder",
+                    remedy=f'name a file in it, or all with a pattern: -i "{_short(name.rstrip("/"))}/*.png"',
+                )
+        except (OSError, ValueError):
+            return None  # too long for a name, or with characters that no name has
+        return found
+
+    def _explain_nothing(self, name: str, variables: Mapping[str, Any]) -> ImageError:
+        if glob.has_magic(name):
+            return ImageError(f"no file matches {_short(name)}", remedy=f"the folder is {Path.cwd()}")
+        names = [one for one in variables if isinstance(one, str) and not one.startswith("_")]
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+        advice = f"did you mean {close[0]}? " if close else ""
+        return ImageError(f"{_short(name)} is neither a variable nor a file", remedy=advice + _REMEDY)
+
+    def _unfold(self, value: Any, label: str, *, may_fetch: bool) -> list[Found]:
+        """Return the pictures of a list one by one; one that is only an address is fetched."""
+        if isinstance(value, list | tuple) and value:
+            # What a plot returns is a list of lines, which are one figure.
+            figures = [find_figure(one) for one in value]
+            if figures[0] is not None and all(figure is figures[0] for figure in figures):
+                return [Found(value[0], label)]
+            parts = enumerate(value)
+            return [one for at, part in parts for one in self._unfold(part, f"{label}[{at}]", may_fetch=may_fetch)]
+        address = _address_of(value)
+        if address and may_fetch:
+            return [Found(self._fetch_again(address), name_address(address))]
+        return [Found(value, label)]
+
+    def _find_video(self, name: str, variables: Mapping[str, Any]) -> Video:
+        from kimi_magics.notebook.videos import find_video
+
+        path = self._find_file(name)
+        first = re.split(r"[.\[]", name)[0]
+        if path is None and first in variables:
+            return find_video(resolve(name, variables), label=_short(name))
+        return find_video(path or Path(name).expanduser(), label=_short(name))
+
+    # ------------------------------------------------------------ what is not a name of Python
+
+    def _find_last(self, count: int, variables: Mapping[str, Any]) -> list[Found]:
+        if count < 1:
+            raise ImageError("last:0 names no picture", remedy="write last, or last:3 for the last three")
+        shown = self._gallery.newest(count) if self._gallery else []
+        if not shown:
+            raise ImageError(
+                "no picture was displayed in this kernel yet",
+                remedy="run the cell that shows it, or name it: a variable, a file, cell:ID",
+            )
+        return [_take(one, "last" if len(shown) == 1 else f"last {at}") for at, one in enumerate(shown, 1)]
+
+    def _find_cell(self, cell: str, index: str | None) -> list[Found]:
+        label = f"cell:{_short(cell)}"
+        shown = self._gallery.of_cell(cell) if self._gallery else []
+        founds = [_take(one, label) for one in shown]
+        if not founds and self._notebook is not None:
+            founds = [Found(data, label) for _mime, data in self._notebook.outputs(cell)]
+        if not founds:
+            raise ImageError(
+                f"the cell {_short(cell)} shows no picture",
+                remedy="name it by its id or by its number, as in cell:3 for [3]; run it first",
+            )
+        founds = [replace(found, label=f"{label}[{at}]") for at, found in enumerate(founds)]
+        if index is None:
+            return founds
+        try:
+            return [founds[int(index)]]
+        except IndexError:
+            has = f"{len(founds)} picture" + "s" * (len(founds) > 1)
+            raise ImageError(
+                f"the cell {_short(cell)} shows {has}, there is no [{index}]", remedy="count from 0"
+            ) from None
+
+    def _find_attachment(self, name: str) -> list[Found]:
+        found = self._notebook.attachments(name) if self._notebook is not None else []
+        if not found:
+            raise ImageError(
+                f"no Markdown cell has an attachment {_short(name)}",
+                remedy="save the notebook, and look for the name in ![](attachment:NAME)",
+            )
+        return [Found(data, f"attachment:{_short(name)}") for data in found[: None if glob.has_magic(name) else 1]]
+
+    def _find_clipboard(self) -> list[Found]:
+        remedy = "copy a picture first; in JupyterLab it can also be pasted into the cell"
+        try:
+            value = self._grab()
+        except Exception as error:  # noqa: BLE001 — what lacks is told in as many ways as there are systems
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ImageError(
+                f"the clipboard of the kernel's machine cannot be read: {reason[:120]}",
+                remedy="paste the picture into the cell (JupyterLab), or name its file",
+            ) from None
+        if isinstance(value, list) and value:
+            return [Found(Path(one), f"clipboard: {Path(one).name}") for one in value]
+        if not value:
+            raise ImageError("there is no picture in the clipboard", remedy=remedy)
+        return [Found(value, "clipboard")]
+
+    def _fetch_again(self, address: str) -> bytes:
+        """Fetch what may have changed, and keep it for drafts."""
+        self._fetched[address] = data = self._fetch(address)
+        while len(self._fetched) > _MOST_FETCHED:
+            self._fetched.popitem(last=False)
+        return data
+
+
+def _take(shown: Shown, label: str) -> Found:
+    """Return a picture of the gallery. Raises ImageError when its bytes are not there."""
+    if shown.trouble == "svg":
+        raise refuse_svg(f"what was displayed ({label})")
+    if shown.trouble == "plotly":
+        raise ImageError(
+            f"what was displayed ({label}) is a plotly figure, drawn by the page",
+            remedy="name the figure's variable after -i (with kaleido installed)",
+        )
+    if shown.trouble == "let-go":
+        raise ImageError(
+            f"{label} was let go, since the gallery was full",
+            remedy="run its cell again, or keep more with %kimi_config gallery_mb=256",
+        )
+    return Found(shown.data, label)
+
+
+def _address_of(value: Any) -> str:
+    """Return the address of an IPython.display.Image that holds no data, or of a text that is one; else empty."""
+    if hasattr(value, "embed") and not getattr(value, "data", None):
+        value = getattr(value, "url", None)
+    return value if isinstance(value, str) and _ADDRESS.match(value) else ""
+
+
+def _notebook_folder() -> Path | None:
+    """Return the folder of the notebook, where the kernel was told: it may have changed its own since."""
+    name = os.environ.get("JPY_SESSION_NAME", "")
+    folder = Path(name).parent
+    return folder if name and folder.is_absolute() else None
+
+
+def _grab_clipboard() -> Any:
+    from PIL import ImageGrab
+
+    return ImageGrab.grabclipboard()
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 60 else name[:59] + "…"

@@ -16,7 +16,8 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from kimi_magics.core.ask import Ask, HelpRequested
 from kimi_magics.errors import ImageError, InterruptedReplyError, KimiError, RefusedError
 from kimi_magics.notebook import complete
-from kimi_magics.notebook.cell_runs import CellRuns
+from kimi_magics.notebook.cell_runs import CellRuns, cell_id
+from kimi_magics.notebook.gallery import Gallery
 from kimi_magics.notebook.parsers import PARSERS
 from kimi_magics.notebook.questions import keep_questions
 
@@ -66,6 +67,7 @@ class KimiMagics(Magics):
         self._drafts: Drafts | None = None
         self._making = threading.RLock()
         self._runs = CellRuns(shell)
+        self._gallery = Gallery(shell, limit_bytes=self._find_gallery_bytes)
         self._gauge: Gauge | None = None
         self._toolbar: Toolbar | None = None
         self._composers: Composers | None = None
@@ -86,8 +88,10 @@ class KimiMagics(Magics):
         with self._making:
             if self._lookup is None:
                 from kimi_magics.notebook.lookup import Lookup
+                from kimi_magics.notebook.page_pictures import NotebookPictures, find_notebook
 
-                self._lookup = Lookup(self._runs)
+                notebook = NotebookPictures(self._ask_page, lambda: find_notebook(self._shell.user_ns))
+                self._lookup = Lookup(self._runs, gallery=self._gallery, notebook=notebook, render=self._render)
             return self._lookup
 
     @property
@@ -108,6 +112,7 @@ class KimiMagics(Magics):
     def open(self) -> None:
         """Let pages ask about drafts, where there is a kernel to ask."""
         self._runs.open()
+        self._gallery.open()
         if getattr(self._shell, "kernel", None) is not None:
             from kimi_magics.notebook.gauge import Gauge
 
@@ -121,6 +126,7 @@ class KimiMagics(Magics):
     def close(self) -> None:
         """Let the pages and the connections go."""
         self._runs.close()
+        self._gallery.close()
         for part in (self._gauge, self._toolbar, self._composers):
             if part is not None:
                 part.close()
@@ -132,12 +138,7 @@ class KimiMagics(Magics):
     @line_cell_magic
     @_guard
     def kimi(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> None:  # noqa: D102
-        ask = self._read("kimi", line, cell)
-        prompt = self._build(ask, local_ns)
-        if ask.dry_run:
-            self._show_body(prompt)
-        else:
-            self._call(prompt, out=ask.out)
+        self._run(self._read("kimi", line, cell), local_ns)
 
     @no_var_expand
     @needs_local_scope
@@ -152,6 +153,24 @@ class KimiMagics(Magics):
             self._show_body(prompt)
         else:
             report_estimate(self.session, prompt, compare=ask.extra["compare"], as_json=ask.extra["json"])
+
+    @no_var_expand
+    @needs_local_scope
+    @line_magic
+    @_guard
+    def kimi_describe(self, line: str, cell: None = None, local_ns: Mapping[str, Any] | None = None) -> None:  # noqa: D102
+        from kimi_magics.notebook.describe import AltWriter, Steps, read_wish
+        from kimi_magics.notebook.views import is_kernel, is_live
+
+        ask, names = PARSERS["kimi_describe"].parse_names(line)
+        variables = ChainMap(dict(local_ns or {}), self._shell.user_ns)
+        wish = read_wish(ask, names, session=self.session, variables=variables)
+        if wish.is_alt:
+            steps = Steps(self.lookup.find_pictures, self._show_body, self._call, self._bind)
+            looked_at = is_kernel(self._shell) and is_live(self._shell)
+            AltWriter(self.session, steps, is_live=looked_at).write(wish, variables)
+            return
+        self._run(wish.ask, local_ns)
 
     @no_var_expand
     @line_cell_magic
@@ -199,9 +218,33 @@ class KimiMagics(Magics):
         parser = PARSERS[name]
         return parser.parse_line(line) if cell is None else parser.parse_cell(line, cell)
 
+    def _run(self, ask: Ask, local_ns: Mapping[str, Any] | None) -> None:
+        prompt = self._build(ask, local_ns)
+        if ask.dry_run:
+            self._show_body(prompt)
+        else:
+            self._call(prompt, out=ask.out)
+
     def _build(self, ask: Ask, local_ns: Mapping[str, Any] | None) -> Prompt:
         variables = ChainMap(dict(local_ns or {}), self._shell.user_ns)
         return self.session.build(ask, variables=variables, media=self.lookup.find(ask, variables))
+
+    def _ask_page(self, question: dict[str, Any]) -> Any:
+        """Return what a page that shows the notebook answers, or None."""
+        return self._gauge.ask_page(question) if self._gauge is not None else None
+
+    def _render(self, value: Any) -> dict[str, Any]:
+        """Return what the shell would show of a value as a picture."""
+        formatter = self._shell.display_formatter
+        kinds = ["image/png", "image/jpeg"]
+        return dict(formatter.format(value, include=kinds)[0]) if formatter else {}  # type: ignore[no-untyped-call]
+
+    def _find_gallery_bytes(self) -> int:
+        from kimi_magics.store.config import Config
+
+        # Showing a figure is no reason to make a session.
+        config = self._session.config if self._session is not None else Config()
+        return 1_000_000 * int(config.get("gallery_mb"))
 
     def _make_composers(self) -> Composers:
         from kimi_magics.notebook.composer import Services
@@ -233,7 +276,7 @@ class KimiMagics(Magics):
             self._gauge.tell_settings()
 
     def _call(self, prompt: Prompt, *, out: str | None, view: View | None = None, cell: str | None = None) -> None:
-        from kimi_magics.notebook.views import cell_id, choose_view
+        from kimi_magics.notebook.views import choose_view
 
         config, cell = self.session.config, cell or cell_id(self._shell)
         expected = self.session.expect_tokens(prompt) if self._gauge is not None else 0

@@ -34,6 +34,7 @@ from kimi_magics.notebook.bundles import (
     small_bundle,
     thinking_bundle,
 )
+from kimi_magics.notebook.cell_runs import cell_id
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -72,16 +73,6 @@ def is_live(shell: InteractiveShell) -> bool:
 def is_kernel(shell: InteractiveShell) -> bool:
     """Tell whether the shell belongs to a Jupyter kernel."""
     return getattr(shell, "kernel", None) is not None
-
-
-def cell_id(shell: InteractiveShell) -> str | None:
-    """Return the id of the running cell as a live front end names it, or None."""
-    get_parent = getattr(shell, "get_parent", None)
-    if get_parent is None:
-        return None
-    parent: dict[str, Any] = get_parent() or {}
-    found = (parent.get("metadata") or {}).get("cellId")
-    return found if isinstance(found, str) else None
 
 
 class PlainView:

@@ -67,6 +67,13 @@ def _seconds(value: str) -> float:
     return number
 
 
+def _megabytes(value: str) -> int:
+    number = int(value.replace("_", ""))
+    if not 1 <= number <= 10_000:
+        raise ValueError("is not between 1 and 10,000")
+    return number
+
+
 def _choice(*choices: str) -> dict[str, Any]:
     def read(value: str) -> str:
         if value not in choices:
@@ -102,6 +109,10 @@ SETTINGS: tuple[Setting, ...] = (
         default="auto",
         **_choice("auto", "USD", "CNY"),
     ),
+    Setting("gallery_mb", "how much of displayed pictures is kept for -i last, in megabytes", _megabytes, 64),
+    Setting("language", "of descriptions and alt texts, when --lang is not given", _text, "English"),
+    Setting("describe_template", "what %kimi_describe asks instead of our words; {{lang}}, {{length}}", _text),
+    Setting("alt_template", "what is asked for an alt text instead of our words; {{lang}}, {{length}}", _text),
     Setting("timeout_seconds", "how long a silent host is waited for", _seconds, 600.0),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

@@ -105,7 +105,7 @@ def test_a_local_variable_of_a_function_is_seen(cells: Any, sandbox: Sandbox) ->
         ("%kimi -m kimi-k3 --thinking off hi", PromptError, "always thinks"),
         ("%kimi --max-tokens 300000 hi", ContextError, "does not fit the 262,144"),
         ("%kimi -i nothing_here.png hi", ImageError, "neither a variable nor a file"),
-        ("%kimi -i https://example.com/x.png hi", ImageError, "takes no addresses"),
+        ("%kimi -i http://127.0.0.1:1/x.png hi", ImageError, "could not be fetched"),
         ("%kimi_config nothing=1", ConfigError, "there is no setting 'nothing'"),
         ("%kimi_config api_key=x", ConfigError, "never kept"),
         ("%kimi_models extra", MagicLineError, "only flags"),
