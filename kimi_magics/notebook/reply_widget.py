@@ -5,9 +5,11 @@ Its page half is `static/reply.js`. Nothing of it stays: the outputs of a cell t
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +19,17 @@ import anywidget
 import traitlets
 
 from kimi_magics.core.estimate import count_prompt
-from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Waiting
+from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Uploading, Waiting
+from kimi_magics.core.media import Image, Video
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.usage import Price
 from kimi_magics.errors import KimiError
-from kimi_magics.notebook.bundles import answer_bundle, describe_wait, display_bundle, footer_bundle
+from kimi_magics.notebook.bundles import answer_bundle, describe_upload, describe_wait, display_bundle, footer_bundle
 from kimi_magics.notebook.comms import CellParents, has_subshells, hold_interrupts, interrupt_main_thread, tame
 from kimi_magics.notebook.feed import ReplyFeed
 from kimi_magics.notebook.footer import format_progress
+from kimi_magics.notebook.thumbnails import Count, describe_media
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -54,22 +58,35 @@ class ReplyWidget(anywidget.AnyWidget):
     layout = traitlets.Any(None, allow_none=True).tag(sync=True)
     uid = traitlets.Unicode().tag(sync=True)
     can_stop = traitlets.Bool().tag(sync=True)
+    #: What was sent beside the text, as `thumbnails.MediaRow` has it.
+    media = traitlets.List(traitlets.Dict()).tag(sync=True)
     snapshot = traitlets.Dict().tag(sync=True, to_json=lambda _value, widget: widget.take_snapshot())
 
-    def __init__(self, *, take_snapshot: Callable[[], dict[str, Any]], can_stop: bool) -> None:
+    def __init__(
+        self, *, take_snapshot: Callable[[], dict[str, Any]], can_stop: bool, media: list[dict[str, str]]
+    ) -> None:
         self.take_snapshot = take_snapshot
         esm, css = _read_static("reply.js"), _read_static("reply.css")
         uid = uuid4().hex
-        super().__init__(model_id=uid, uid=uid, _esm=esm, _css=css, can_stop=can_stop)
+        super().__init__(model_id=uid, uid=uid, _esm=esm, _css=css, can_stop=can_stop, media=media)
 
 
 class WidgetView:
     """Lets the answer grow in a widget; see `core.ports.View`."""
 
-    def __init__(self, shell: InteractiveShell, prompt: Prompt, *, cell: str, has_footer: bool) -> None:
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        prompt: Prompt,
+        *,
+        cell: str,
+        has_footer: bool,
+        count: Count = lambda _medium, _model: None,
+    ) -> None:
         self.has_footer = has_footer
         self._shell = shell
         self._prompt = prompt
+        self._count = count
         self._cell = cell
         self._handle: DisplayHandle | None = None
         self._widget: ReplyWidget | None = None
@@ -83,7 +100,11 @@ class WidgetView:
         """Show the widget, empty as yet."""
         with hold_interrupts():  # or it would be left behind half made
             self._feed = ReplyFeed(self._send, describe=self._describe, cell=self._cell)
-            self._widget = widget = ReplyWidget(take_snapshot=self._feed.snapshot, can_stop=self._can_stop())
+            # Places for the pictures, which are to be made small first: nothing moves when they come.
+            media = [{"label": medium.label, "text": "", "thumbnail": ""} for medium in _media_of(self._prompt)]
+            self._widget = widget = ReplyWidget(
+                take_snapshot=self._feed.snapshot, can_stop=self._can_stop(), media=media
+            )
             tame(widget.comm, self._take, parents=CellParents(self._shell))
             model = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
             bundle = {_WIDGET_VIEW: model, "text/plain": _LEFT_OVER}
@@ -92,6 +113,10 @@ class WidgetView:
             self._feed.open()
         # The price list is slow to load and must not hold the first piece.
         threading.Thread(target=self._learn, args=(reply,), name="kimi-figures", daemon=True).start()
+        if media:
+            # The context tells the kernel to which cell the message belongs.
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(self._show_media,), name="kimi-thumbnails", daemon=True).start()
 
     def show(self, reply: Reply, event: Event) -> None:
         """Hand the piece to the feed."""
@@ -101,6 +126,8 @@ class WidgetView:
             self._feed.add("thinking", event.text)
         elif isinstance(event, Waiting):
             self._feed.set_note(describe_wait(event))
+        elif isinstance(event, Uploading):
+            self._feed.set_note(describe_upload(event))
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Put the whole answer in the widget's place, with its receipt, then the footer; close the widget."""
@@ -138,8 +165,19 @@ class WidgetView:
                     interrupt_main_thread()
         elif wish == "all":
             self._feed.send_whole()
+            if (widget := self._widget) is not None and widget.media:
+                widget.send_state("media")
         elif wish == "request_state" and (widget := self._widget) is not None:
             widget.send_state()
+
+    def _show_media(self) -> None:
+        try:
+            rows = [asdict(row) for row in describe_media(self._prompt, count=self._count)]
+            if (widget := self._widget) is not None:
+                widget.media = rows
+        except Exception:
+            # What is sent is sent: that it cannot be shown must not disturb the cell.
+            self._shell.log.warning("the thumbnails of kimi_magics failed", exc_info=True)
 
     def _learn(self, reply: Reply) -> None:
         self._known = count_prompt(self._prompt), reply.price
@@ -151,3 +189,7 @@ class WidgetView:
         self._first_at = self._first_at or now
         prompt_tokens, price = self._known or (0, None)
         return format_progress(tokens, seconds=now - self._first_at, prompt_tokens=prompt_tokens, price=price)
+
+
+def _media_of(prompt: Prompt) -> list[Image | Video]:
+    return [medium for message in prompt.messages for medium in message.media]

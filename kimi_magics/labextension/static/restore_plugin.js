@@ -69,7 +69,9 @@ class Restorer {
 
   take({ header, parent_header, content }) {
     const id = content.comm_id;
+    const media = header.msg_type === "comm_msg" && content.data?.state?.media;
     if (header.msg_type === "comm_open") this.seen.add(id);
+    else if (media) this.streams.get(id)?.setMedia(media);
     else if (header.msg_type === "comm_msg" && isOurs(content)) {
       const stream = this.streams.get(id);
       if (stream) stream.take(content.data.content);
@@ -117,8 +119,9 @@ class Restorer {
 class Stream {
   constructor(id, request, kernel, subshell, KernelMessage) {
     Object.assign(this, { id, request, kernel, subshell, KernelMessage });
-    this.listeners = [];
+    this.listeners = {};
     this.snapshot = null;
+    this.media = [];
     this.ready = new Promise((resolve, reject) => {
       this.resolve = resolve;
       setTimeout(() => reject(new Error("the kernel does not answer while the cell runs")), PATIENCE_MS);
@@ -127,11 +130,20 @@ class Stream {
   }
 
   get(name) {
-    return { uid: this.id, snapshot: this.snapshot, can_stop: true }[name];
+    return { uid: this.id, snapshot: this.snapshot, can_stop: true, media: this.media }[name];
   }
 
-  on(_event, listener) {
-    this.listeners.push(listener);
+  on(event, listener) {
+    (this.listeners[event] ??= []).push(listener);
+  }
+
+  emit(event, message) {
+    for (const listener of this.listeners[event] ?? []) listener(message);
+  }
+
+  setMedia(media) {
+    this.media = media;
+    this.emit("change:media", null);
   }
 
   send(content) {
@@ -154,7 +166,7 @@ class Stream {
       this.cell = message.all.cell;
       this.resolve();
     }
-    for (const listener of this.listeners) listener(message);
+    this.emit("msg:custom", message);
   }
 
   findOutput() {

@@ -21,6 +21,7 @@ class Feed {
     this.isBehind = false;
     this.load(model.get("snapshot"));
     model.on("msg:custom", message => this.take(message));
+    model.on("change:media", () => this.paint());
   }
 
   /** @param {All} all */
@@ -88,6 +89,7 @@ class View {
     const root = (this.root = make("div", "kimi-reply", parent, { role: "group", ariaLabel: "Answer of Kimi" }));
     // The keys of a focused button are its own, not those of the notebook.
     root.dataset.lmSuppressShortcuts = "true";
+    this.strip = make("div", "kimi-media", root, { role: "group", ariaLabel: "Sent with the prompt" });
     this.details = make("details", "kimi-thinking", root, { open: true, hidden: true });
     this.summary = make("summary", "", this.details, { onclick: () => (this.hasChosen = true) });
     this.boxes = { thinking: make("div", "kimi-thoughts", this.details), text: make("div", "kimi-answer", root) };
@@ -104,7 +106,25 @@ class View {
     this.said = make("div", "kimi-said", root, { role: "status" });
     this.clock = setInterval(() => this.tick(), 1000);
     feed.views.add(this);
+    this.drawMedia(model);
     this.paintSoon();
+  }
+
+  /** Show what was sent beside the text: the places at once, the pictures when they come. */
+  drawMedia(model) {
+    const rows = model.get("media") ?? [];
+    if (rows === this.media) return;
+    this.media = rows;
+    this.strip.hidden = !rows.length;
+    this.strip.replaceChildren();
+    for (const { label, text, thumbnail } of rows) {
+      const item = make("figure", "kimi-medium", this.strip, { title: `${label}\n${text}` });
+      const frame = make("div", "kimi-thumbnail", item);
+      if (thumbnail.startsWith("data:image/")) make("img", "", frame, { alt: "", src: thumbnail });
+      const caption = make("figcaption", "", item);
+      make("b", "", caption, { textContent: label });
+      make("span", "", caption, { textContent: text });
+    }
   }
 
   stop(button) {
@@ -150,6 +170,7 @@ class View {
     const { feed, note } = this;
     let cost = 0;
     try {
+      this.drawMedia(feed.model);
       this.enter(feed.text.length ? "answering" : feed.thinking.length ? "thinking" : "waiting");
       if (note.textContent !== feed.note) note.textContent = feed.note;
       note.hidden = !feed.note;
