@@ -50,10 +50,53 @@ def build_parser() -> argparse.ArgumentParser:
     add_arguments(sandbox)
     sandbox.set_defaults(run=_sandbox)
 
+    _add_alt(commands)
+
     doctor = commands.add_parser("doctor", allow_abbrev=False, help="tell what is right and wrong with the set-up")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_alt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    alt = commands.add_parser(
+        "alt",
+        allow_abbrev=False,
+        help="give the pictures of notebooks an alt text; tells the cost and asks before anything is sent",
+        description="Give every picture of the notebooks that lacks one an alt text, among the outputs and in Markdown."
+        " Cells and outputs count from 0, lines from 1. What is done is saved at once; run it again to go on.",
+    )
+    alt.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help="a notebook file")
+    mode = alt.add_mutually_exclusive_group()
+    mode.add_argument("--dry-run", action="store_true", help="tell the pictures and the cost, and stop")
+    mode.add_argument(
+        "--check", action="store_true", help="list the pictures without alt text; fail when there are any"
+    )
+    alt.add_argument("--yes", action="store_true", help="go on without being asked")
+    alt.add_argument("--budget", metavar="AMOUNT", help="spend no more than this, as in 0.50")
+    alt.add_argument("-m", "--model", metavar="MODEL", help="the model to ask; else the setting")
+    alt.add_argument("--lang", metavar="LANGUAGE", help="the language of the alt texts; else the setting")
+    alt.add_argument("--json", action="store_true", help="print JSON, with --dry-run or --check")
+    alt.set_defaults(run=_alt, parser=alt)
+
+
+def _alt(chosen: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    if chosen.json and not (chosen.check or chosen.dry_run):
+        chosen.parser.error("--json is for --dry-run and --check")
+    from kimi_magics.notebook.alt_command import Order, run
+
+    order = Order(
+        paths=tuple(Path(name) for name in chosen.notebooks),
+        mode="check" if chosen.check else "quote" if chosen.dry_run else "write",
+        is_agreed=chosen.yes,
+        budget=chosen.budget,
+        model=chosen.model,
+        language=chosen.lang,
+        as_json=chosen.json,
+    )
+    return run(order, agree=input if sys.stdin is not None and sys.stdin.isatty() else None)
 
 
 def _demo(chosen: argparse.Namespace) -> int:

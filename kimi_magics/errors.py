@@ -13,6 +13,8 @@
     │   ├── ConfigError              a setting is wrong
     │   ├── BudgetError              the budget forbids it
     │   └── MissingKeyError          there is no API key
+    ├── NotebookError                a notebook file cannot be read or written
+    │   └── NotebookChangedError     … because another program wrote it meanwhile
     └── CallError                    something was sent; carries the partial reply and the request id
         ├── InterruptedReplyError    the user stopped it
         ├── ConnectionFailedError    no connection: name, port, network
@@ -123,6 +125,14 @@ class BudgetError(RefusedError):
 
 class MissingKeyError(RefusedError):
     """There is no API key."""
+
+
+class NotebookError(KimiError):
+    """A notebook file cannot be read or written; it is as it was before."""
+
+
+class NotebookChangedError(NotebookError):
+    """Another program wrote the notebook file since it was read; it is as that left it."""
 
 
 class CallError(KimiError):

@@ -40,12 +40,18 @@ def _values(option: Option, *, models: Words, variables: Mapping[str, Any]) -> I
         return models()
     if option.completes == "image-size":
         return ("low", "high", "none")
-    if option.completes in ("variable", "image"):
-        names = ("last", "clipboard") if option.completes == "image" else ()
-        return [*names] + [
-            name for name in variables if not name.startswith("_") and name not in ("In", "Out", "exit", "quit")
-        ]
-    return ()
+    if option.completes == "image":
+        return picture_names(variables)
+    return _variable_names(variables) if option.completes == "variable" else ()
+
+
+def picture_names(variables: Mapping[str, Any]) -> list[str]:
+    """Return what may name a picture, as far as that can be listed."""
+    return ["last", "clipboard", *_variable_names(variables)]
+
+
+def _variable_names(variables: Mapping[str, Any]) -> list[str]:
+    return [name for name in variables if not name.startswith("_") and name not in ("In", "Out", "exit", "quit")]
 
 
 def install(

@@ -266,10 +266,9 @@ class KimiMagics(Magics):
         return ask, self._build(ask, None)
 
     def _show_body(self, prompt: Prompt) -> None:
-        from kimi_magics.core.wire import preview_body
         from kimi_magics.notebook.reports import print_json
 
-        print_json(preview_body(prompt))
+        print_json(self.session.preview(prompt))
 
     def _tell_settings(self) -> None:
         if self._gauge is not None:
@@ -329,7 +328,8 @@ def load(shell: InteractiveShell) -> None:
     shell.register_magics(magics)
     # IPython reads a line that ends with a question mark as a call for help, also `%kimi what is a token?`.
     shell.input_transformers_cleanup[:] = [*_foreign_transformers(shell), keep_questions]
-    complete.install(shell, PARSERS, models=_model_names, words={"kimi_config": _setting_names})
+    words = {"kimi_config": _setting_names, "kimi_describe": lambda: complete.picture_names(shell.user_ns)}
+    complete.install(shell, PARSERS, models=_model_names, words=words)
     magics.open()
 
 

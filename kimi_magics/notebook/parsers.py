@@ -24,6 +24,23 @@ PARSERS: dict[str, LineParser] = {
         usage="%kimi_estimate [flags] prompt",
         examples="example:\n  %kimi_estimate --compare {{report}}",
     ),
+    "kimi_describe": LineParser(
+        "%kimi_describe",
+        "Describe pictures for a reader: what they show, axes, units, trends, and the figures that can be read off.\n"
+        "Takes names as after -i (last, when none is given) and the flags of %%kimi.",
+        options=(
+            *OPTIONS,
+            Option(("--lang",), "the language of the description", metavar="LANGUAGE"),
+            Option(("--short",), "two or three sentences"),
+            Option(("--long",), "at length, with every figure that can be read off"),
+            Option(("--alt",), "show the picture again with an alt text, which is saved with it"),
+            Option(("--fresh",), "ask also where the alt text of the same picture is known"),
+        ),
+        usage="%kimi_describe [flags] [what …]",
+        examples="examples:\n  %kimi_describe\n  %kimi_describe --short --lang German figure plots/*.png\n"
+        "  %kimi_describe --alt last:3\n"
+        "The prompts are templates: %kimi_config describe_template=…, alt_template=… with {{lang}} and {{length}}",
+    ),
     "kimi_draft": LineParser(
         "%kimi_draft",
         "Open a composer: text, model, what it costs while you type, Send, and Insert, which makes a %%kimi cell.\n"
