@@ -38,6 +38,8 @@ _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _QUALITY = 90
 # WebP takes several times as long as JPEG, which only matters in large pictures.
 _MOST_WEBP_PIXELS = 2_000_000
+#: For less than this a drawing shall not lose its sharp lines.
+_LEAST_GAIN_BYTES = 100_000
 _TILE = 128
 #: What was prepared and is not in use any more is kept up to this size.
 _KEPT_BYTES = 32_000_000
@@ -281,7 +283,7 @@ def _to_srgb(pixels: Pixels, profile: bytes | None) -> Pixels:
 
 
 def _choose(pixels: Pixels, source: str) -> tuple[str, Pixels]:
-    """Return the format, and the pixels as it takes them: PNG unless a lossy format needs less than half of it."""
+    """Return the format, and the pixels as it takes them: PNG unless a lossy format saves half of it and more."""
     import PIL.Image
 
     opaque = pixels
@@ -296,9 +298,10 @@ def _choose(pixels: Pixels, source: str) -> tuple[str, Pixels]:
     if source == "WEBP" or pixels.width * pixels.height <= _MOST_WEBP_PIXELS:
         sizes["WEBP"] = len(_encode(sample, "WEBP"))
     lossy = "WEBP" if sizes.get("WEBP", sizes["JPEG"]) < 0.8 * sizes["JPEG"] else "JPEG"
-    if source not in _LOSSY_FORMATS and 2 * sizes[lossy] >= len(_encode(sample, "PNG")):
-        return "PNG", pixels
-    return lossy, opaque
+    lossless = len(_encode(sample, "PNG"))
+    gain = (lossless - sizes[lossy]) * pixels.width * pixels.height / (sample.width * sample.height)
+    is_drawing = gain < _LEAST_GAIN_BYTES or lossless < 2 * sizes[lossy]
+    return ("PNG", pixels) if is_drawing and source not in _LOSSY_FORMATS else (lossy, opaque)
 
 
 def _take_sample(pixels: Pixels) -> Pixels:

@@ -172,7 +172,7 @@ def test_what_the_shell_can_draw_is_sent() -> None:
         (numpy.array([[-1.0, 0.0, 3.0]]), [0, 64, 255]),
         (numpy.array([[0.0, numpy.nan, 1.0]]), [0, 0, 255]),
         (numpy.array([[0, 100, 255]]), [0, 100, 255]),
-        (numpy.array([[0, 1000, 2000]]), [0, 128, 255]),
+        (numpy.array([[0, 1000, 2000]]), [0, 127, 255]),
         (numpy.array([[False, True, False]]), [0, 255, 0]),
         (numpy.array([[0, 2048, 4095]], dtype="uint16"), [0, 128, 255]),
     ],
