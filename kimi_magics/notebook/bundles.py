@@ -9,7 +9,8 @@ import html
 import re
 from typing import Any
 
-from kimi_magics.core.events import Waiting
+from kimi_magics.core.events import Uploading, Waiting
+from kimi_magics.core.media import format_bytes
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.safe_markdown import safe_markdown
 from kimi_magics.errors import KimiError
@@ -62,6 +63,15 @@ def describe_wait(event: Waiting) -> str:
     """Return the countdown's line."""
     reason = _ASKED_WAIT.sub("", event.reason)
     return f"{reason}; trying again in {event.seconds:.0f} s (try {event.attempt + 1})"
+
+
+def describe_upload(event: Uploading) -> str:
+    """Return the line of an upload: a bar, and how far it is."""
+    total, sent = format_bytes(event.total_bytes), format_bytes(event.sent_bytes)
+    if event.sent_bytes >= event.total_bytes:
+        return f"{event.label} is uploaded ({total})"
+    full = 20 * event.sent_bytes // event.total_bytes
+    return f"uploading {event.label} {'█' * full}{'░' * (20 - full)} {sent} of {total}"
 
 
 def display_bundle(bundle: Bundle, **options: Any) -> Any:

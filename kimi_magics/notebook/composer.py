@@ -19,7 +19,6 @@ import ipywidgets  # type: ignore[import-untyped]
 
 from kimi_magics.core.ask import Ask, HelpRequested
 from kimi_magics.core.prompt import Prompt
-from kimi_magics.core.wire import preview_body
 from kimi_magics.errors import KimiError
 from kimi_magics.notebook.bundles import Bundle, display_bundle
 from kimi_magics.notebook.comms import CellParents, tame_widget
@@ -200,7 +199,7 @@ class Composer:
             # Here and not in the thread: variables and pictures are those of the moment.
             ask, prompt = self._services.build(self.source)
             if ask.dry_run:
-                self._put(text_output(json.dumps(preview_body(prompt), indent=2, ensure_ascii=False)))
+                self._put(text_output(json.dumps(self._services.session.preview(prompt), indent=2, ensure_ascii=False)))
                 return
             run, arguments = copy_context().run, (self._run, ask, prompt)
             thread = threading.Thread(target=run, args=arguments, name="kimi-composer-answer", daemon=True)

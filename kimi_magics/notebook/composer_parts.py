@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kimi_magics.core.ask import OPTIONS, Ask
-from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Waiting
+from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Uploading, Waiting
 from kimi_magics.core.reply import Reply
 from kimi_magics.errors import KimiError
-from kimi_magics.notebook.bundles import Bundle, answer_bundle, describe_wait, footer_bundle
+from kimi_magics.notebook.bundles import Bundle, answer_bundle, describe_upload, describe_wait, footer_bundle
 from kimi_magics.notebook.draft import Report, report_message
 from kimi_magics.notebook.gauge_text import describe, describe_line
 
@@ -127,6 +127,8 @@ class AnswerView:
         now = time.monotonic()
         if isinstance(event, Waiting):
             self._show(describe_wait(event))
+        elif isinstance(event, Uploading):
+            self._show(describe_upload(event))
         elif isinstance(event, TextDelta | ThinkingDelta) and now - self._shown_at >= _LIVE_SECONDS:
             self._shown_at = now
             text = reply.text or f"thinking …\n{reply.thinking}"

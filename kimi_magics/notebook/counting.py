@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.tokens import Weights, rates
 from kimi_magics.core.wire import content_hash
+from kimi_magics.notebook.turns import Turns
 from kimi_magics.store.weights import WeightsStore
 
 #: These count alike.
@@ -65,8 +65,7 @@ class Counting:
         self._media: dict[tuple[str, str, str], int] = {}
         self._readings: OrderedDict[tuple[Any, ...], _Reading] = OrderedDict()
         self._lock = threading.Lock()
-        #: Who is asking for what, and how many wait for it.
-        self._turns: dict[Hashable, tuple[threading.Lock, int]] = {}
+        self._turns = Turns()
         self._saved_at = 0.0
 
     def count_here(self, prompt: Prompt) -> int:
@@ -94,20 +93,20 @@ class Counting:
         """Return what was learnt of the tokens of `model`."""
         return self._weights.get(self._name(model))
 
-    def recall(self, prompt: Prompt) -> int | None:
-        """Return what the host counted for the same content and model before, or None."""
+    def recall(self, prompt: Prompt, *, skip: Collection[Image | Video] = ()) -> int | None:
+        """Return what the host counted for the same content and model before, or None; `skip` is not looked for."""
         with self._lock:
             total = self._recall((self._host(), content_hash(without_media(prompt))))
-            sizes = [self._media.get(self._key(medium, prompt.model)) for medium in _media(prompt)]
+            sizes = [self._media.get(self._key(medium, prompt.model)) for medium in _media(prompt, skip)]
         if total is None or None in sizes:
             return None
         return total + sum(size or 0 for size in sizes) - _stand_ins(prompt)
 
-    def ask(self, prompt: Prompt, host: Host) -> int:
-        """Return the prompt's tokens, counted by the host now or before. Raises CallError."""
+    def ask(self, prompt: Prompt, host: Host, *, skip: Collection[Image | Video] = ()) -> int:
+        """Return the prompt's tokens, counted by the host now or before; `skip` counts nothing. Raises CallError."""
         text_only = without_media(prompt)
         total = self._ask(text_only, host) - _stand_ins(prompt)
-        return total + sum(self._ask_medium(medium, prompt.model, host) for medium in _media(prompt))
+        return total + sum(self._ask_medium(medium, prompt.model, host) for medium in _media(prompt, skip))
 
     def learn(self, prompt: Prompt, tokens: int) -> None:
         """Take what the host counted or billed for `prompt` as a lesson for the local count."""
@@ -137,7 +136,7 @@ class Counting:
 
     def _ask(self, prompt: Prompt, host: Host) -> int:
         key = self._host(), content_hash(prompt)
-        with self._one_by_one(key):
+        with self._turns.take(key):
             with self._lock:
                 total = self._recall(key)
             if total is None:
@@ -149,21 +148,6 @@ class Counting:
                 self.learn(prompt, total)
         return total
 
-    @contextmanager
-    def _one_by_one(self, key: Hashable) -> Iterator[None]:
-        """Let who asks for the same at the same time wait for the one who came first."""
-        with self._lock:
-            turn, waiting = self._turns.get(key, (threading.Lock(), 0))
-            self._turns[key] = turn, waiting + 1
-        try:
-            with turn:
-                yield
-        finally:
-            with self._lock:
-                turn, waiting = self._turns.pop(key)
-                if waiting > 1:
-                    self._turns[key] = turn, waiting - 1
-
     def _recall(self, key: tuple[str, str]) -> int | None:
         if key in self._known:
             self._known.move_to_end(key)
@@ -172,7 +156,7 @@ class Counting:
     def _ask_medium(self, medium: Image | Video, model: Model, host: Host) -> int:
         """Return the part of an image or video: what it adds to a message of one token."""
         key = self._key(medium, model)
-        with self._one_by_one(key):
+        with self._turns.take(key):
             if key not in self._media:
                 alone = Prompt(model, (Message("user", _STAND_IN),))
                 images = (medium,) if isinstance(medium, Image) else ()
@@ -216,5 +200,7 @@ def _videos(prompt: Prompt) -> list[Video]:
     return [video for message in prompt.messages for video in message.videos]
 
 
-def _media(prompt: Prompt) -> list[Image | Video]:
-    return [*_images(prompt), *_videos(prompt)]
+def _media(prompt: Prompt, skip: Collection[Image | Video] = ()) -> list[Image | Video]:
+    skipped = {medium.digest for medium in skip}
+    media: list[Image | Video] = [*_images(prompt), *_videos(prompt)]
+    return [medium for medium in media if medium.digest not in skipped]

@@ -6,7 +6,6 @@ draft is what its run would send.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from kimi_magics.core.media import Media
 from kimi_magics.core.outlook import Outlook
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.errors import BadRequestError, CallError, KimiError, MissingKeyError, NotFoundError
-from kimi_magics.notebook.session import Session, base_url
+from kimi_magics.notebook.session import Session, account_mark
 
 #: `local` is counted here, `counted` by the API; `offline` is counted here because the API could not be asked.
 State = Literal["local", "counted", "offline", "over-budget", "over-context", "empty", "error", "off"]
@@ -82,7 +81,7 @@ class Drafts:
         self._clock = clock
         #: Why the host did not count, by model, or for all under an empty name.
         self._troubles: dict[str, _Trouble] = {}
-        self._account = _account()
+        self._account = account_mark()
 
     def report(self, source: str, *, cell: str | None = None, may_ask: bool = True, is_wanted: bool = False) -> Report:
         """Return what is to be said of `source`, a whole cell or a line; with `may_ask` the API counts it.
@@ -149,13 +148,14 @@ class Drafts:
             outlook=outlook,
             budget=budget,
             warning=warning,
-            message=message or ("" if estimate.is_counted else trouble),
-            is_final=estimate.is_counted or is_local or bool(trouble),
+            message=message or ("" if estimate.is_counted else trouble or estimate.note),
+            # Asked without trouble, what can be counted has been.
+            is_final=estimate.is_counted or is_local or bool(trouble) or may_ask,
         )
 
     def _find_trouble(self, prompt: Prompt) -> str:
         """Return why the host is not to be asked just now."""
-        if (account := _account()) != self._account:
+        if (account := account_mark()) != self._account:
             # Another host or key: what was wrong with the one before is past.
             self._account = account
             self._troubles.clear()
@@ -211,11 +211,6 @@ class _Trouble:
 def _describe_pending(media: Media) -> str:
     names = ", ".join(media.pending)
     return f"{names} is counted when the cell runs" if names else ""
-
-
-def _account() -> int:
-    """Return what tells one host and key from another, and neither of them."""
-    return hash((base_url(), os.environ.get("MOONSHOT_API_KEY")))
 
 
 def _fit(parts: Mapping[str, int], total: int) -> dict[str, int]:

@@ -212,6 +212,14 @@ class KimiMagics(Magics):
         report_budget(self.session, self._read("kimi_budget", line, None))
         self._tell_settings()
 
+    @no_var_expand
+    @line_magic
+    @_guard
+    def kimi_files(self, line: str, cell: None = None, local_ns: None = None) -> None:  # noqa: D102
+        from kimi_magics.notebook.file_report import report_files
+
+        report_files(self.session, self._read("kimi_files", line, None))
+
     # ------------------------------------------------------------ steps
 
     def _read(self, name: str, line: str, cell: str | None) -> Ask:

@@ -53,6 +53,17 @@ PARSERS: dict[str, LineParser] = {
         "List the models that the host serves: context, abilities, price.",
         options=(Option(("--all",), "the retired ones too"), _JSON),
     ),
+    "kimi_files": LineParser(
+        "%kimi_files",
+        "List the files of the account at the host, or delete some: what --upload and large videos left there.",
+        options=(
+            Option(("--delete",), "delete this file; may be repeated", metavar="ID", is_repeatable=True),
+            Option(("--delete-all",), "delete all that were uploaded from here, and no others"),
+            _JSON,
+        ),
+        usage="%kimi_files [flags]",
+        examples="examples:\n  %kimi_files\n  %kimi_files --delete d41n8k1a2b3c\n  %kimi_files --delete-all",
+    ),
     "kimi_budget": LineParser(
         "%kimi_budget",
         "Show what may be spent in this session, or set it. A call that would pass it is refused before it is sent:\n"

@@ -15,18 +15,20 @@ from kimi_magics.client.http import KimiClient
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.budget import Budget
 from kimi_magics.core.estimate import Estimate, check_context
-from kimi_magics.core.media import Media
+from kimi_magics.core.media import Media, Video
 from kimi_magics.core.models import Model
 from kimi_magics.core.outlook import Outlook, expect_answer
-from kimi_magics.core.ports import View
+from kimi_magics.core.ports import Transport, View
 from kimi_magics.core.prompt import Defaults, Prompt, build_prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.run import run
 from kimi_magics.core.usage import Price, Usage
-from kimi_magics.core.wire import prompt_hash
+from kimi_magics.core.wire import preview_body, prompt_hash
 from kimi_magics.errors import CallError, ConfigError, MissingKeyError
 from kimi_magics.notebook.counting import Counting
 from kimi_magics.notebook.history import History
+from kimi_magics.notebook.uploads import Sender, Uploads, has_media
+from kimi_magics.store.alts import AltStore
 from kimi_magics.store.catalog import load_catalog
 from kimi_magics.store.config import Config
 from kimi_magics.store.prices import find_price, prefetch
@@ -49,6 +51,19 @@ def host_name() -> str:
         return ""
 
 
+def _site() -> str:
+    """Return the host and port that the environment names, empty when its address cannot be used."""
+    try:
+        return check_base_url(base_url()).netloc.decode("ascii")
+    except ConfigError:
+        return ""
+
+
+def account_mark() -> int:
+    """Return what tells one host and key from another, and neither of them."""
+    return hash((base_url(), os.environ.get("MOONSHOT_API_KEY")))
+
+
 class Session:
     """One kernel's link to the API; made at the first use of a magic."""
 
@@ -58,7 +73,10 @@ class Session:
         #: What the host itself said of its models, by name.
         self._hosted: dict[str, Model] = {}
         self.counting = Counting(host=host_name)
+        self.uploads = Uploads(site=_site, account=account_mark)
         self.history = History()
+        #: The alt texts that were written before, here or elsewhere.
+        self.alts = AltStore()
         #: What may be spent in this session; what was spent is in the history.
         self._budget: Budget | None = None
         self._client: KimiClient | None = None
@@ -139,7 +157,18 @@ class Session:
 
     def count(self, prompt: Prompt) -> int:
         """Return the prompt's tokens, counted by the API now or before. Raises CallError and MissingKeyError."""
-        return self.counting.ask(prompt, self.client)
+        client = self.client
+        found = self.uploads.find(prompt, client)
+        return self.counting.ask(found, client, skip=self._uncounted(found))
+
+    def _uncounted(self, prompt: Prompt) -> list[Video]:
+        """Return the videos that nobody has counted, and that are too large for it before a run uploads them."""
+        recall = self.counting.recall_medium
+        return [video for video in self.uploads.missing(prompt) if recall(video, prompt.model) is None]
+
+    def preview(self, prompt: Prompt) -> dict[str, Any]:
+        """Return the body that a run would send, for a reader; nothing is asked and nothing uploaded."""
+        return preview_body(self.uploads.foresee(prompt))
 
     def expect_tokens(self, prompt: Prompt) -> int:
         """Return what the prompt is taken to have, as known now: nothing is asked, and no price list is loaded."""
@@ -150,11 +179,14 @@ class Session:
         """Return the tokens and cost of `prompt`: counted by the API, or here when it cannot or may not be asked."""
         note, is_counted = "", True
         try:
-            tokens = self.count(prompt) if may_ask else self.counting.recall(prompt)
+            tokens = self.count(prompt) if may_ask else self.counting.recall(prompt, skip=self._uncounted(prompt))
         except (CallError, MissingKeyError) as error:
             tokens, note = None, error.message
         if tokens is None:
             tokens, is_counted = self.counting.count_here(prompt), False
+        if uncounted := self._uncounted(prompt):
+            names, is_counted = ", ".join(video.label for video in uncounted), False
+            note = note or f"{names} is counted once it has been uploaded, which a run does"
         return Estimate(prompt.model, tokens, is_counted, prompt.output_limit, self.price_of(prompt.model), note)
 
     def expect_answer(self, prompt: Prompt, *, cell: str | None) -> Outlook | None:
@@ -184,11 +216,22 @@ class Session:
         prefetch()
         try:
             weights = self.counting.weights(prompt.model)
-            run(prompt, reply=reply, transport=client, view=view, clock=time.monotonic, weights=weights)
+            transport: Transport = client if not has_media(prompt) else self._sender(client, prompt, reply, view, cell)
+            run(prompt, reply=reply, transport=transport, view=view, clock=time.monotonic, weights=weights)
         finally:
             self.history.add(reply, model=prompt.model.name, cell=cell)
             if reply.has_usage and not reply.usage.estimated and self.counting.recall(prompt) is None:
                 self.counting.learn(prompt, reply.usage.prompt_tokens)
+
+    def _sender(self, client: KimiClient, prompt: Prompt, reply: Reply, view: View, cell: str | None) -> Sender:
+        """Return what uploads before it sends; a budget is asked again about what could not be counted before."""
+        has_uncounted = bool(self._uncounted(prompt))
+
+        def check(sent: Prompt) -> None:
+            if has_uncounted:
+                self._check_budget(sent, cell=cell, is_counted=True)
+
+        return Sender(client, self.uploads, tell=lambda event: view.show(reply, event), check=check)
 
     def _check_context(self, prompt: Prompt) -> None:
         """Raise ContextError when the request cannot fit; near the limit the API's own count decides."""
@@ -224,14 +267,18 @@ class Session:
         answer = outlook.high if outlook else 0
         return estimate.price.cost_of(Usage(estimate.prompt_tokens, answer)) if estimate.price else None
 
-    def _check_budget(self, prompt: Prompt, *, cell: str | None) -> None:
-        """Raise BudgetError when the call does not fit the budget; near its end the API's own count decides."""
+    def _check_budget(self, prompt: Prompt, *, cell: str | None, is_counted: bool = False) -> None:
+        """Raise BudgetError when the call does not fit the budget.
+
+        The API's own count decides near its end, or with `is_counted` at once.
+        """
         budget = self.budget
         if budget is None:
             return
         outlook, estimate = self.expect_answer(prompt, cell=cell), self.estimate(prompt, may_ask=False)
         currency = estimate.price.currency if estimate.price else self.currency
         doubtful = replace(estimate, prompt_tokens=int(estimate.prompt_tokens * (1 + _LOCAL_DOUBT)))
-        if not estimate.is_counted and budget.judge(self.cost_of_call(doubtful, outlook), currency) == "over":
+        is_near = budget.judge(self.cost_of_call(doubtful, outlook), currency) == "over"
+        if not estimate.is_counted and (is_counted or is_near):
             estimate = self.estimate(prompt)
         budget.check(self.cost_of_call(estimate, outlook), currency, model=prompt.model.name)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Waiting
+from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Uploading, Waiting
 from kimi_magics.core.ports import View
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
@@ -27,6 +27,7 @@ from kimi_magics.errors import KimiError
 from kimi_magics.notebook.bundles import (
     Bundle,
     answer_bundle,
+    describe_upload,
     describe_wait,
     display_bundle,
     footer_bundle,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 # Escape sequences of a model could rewrite the terminal: only line breaks and tabs pass.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_DIM, _RESET = "\x1b[2m", "\x1b[0m"
+_DIM, _RESET, _TO_END_OF_LINE = "\x1b[2m", "\x1b[0m", "\x1b[K"
 _UPDATE_SECONDS = 0.1
 
 
@@ -98,6 +99,9 @@ class PlainView:
         elif isinstance(event, Waiting):
             self._enter("waiting")
             self._write(f"\r{describe_wait(event)} " if self._shows_thinking else "")
+        elif isinstance(event, Uploading) and self._shows_thinking:
+            self._enter("uploading")
+            self._write(f"\r{_printable(describe_upload(event))}{_TO_END_OF_LINE}")
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Print the footer and what is to be said of the end."""
@@ -111,7 +115,9 @@ class PlainView:
             return
         if self._state == "thinking":
             self._write(f"{_RESET}\n")
-        if self._state and (self._state != "waiting" or self._shows_thinking):
+        if self._state == "uploading":
+            self._write(f"\r{_TO_END_OF_LINE}")
+        elif self._state and (self._state != "waiting" or self._shows_thinking):
             self._write("\n")
         if state == "thinking":
             self._write(_DIM)
@@ -138,6 +144,8 @@ class MarkdownView:
         now = time.monotonic()
         if isinstance(event, Waiting):
             self._put(small_bundle(describe_wait(event)))
+        elif isinstance(event, Uploading):
+            self._put(small_bundle(describe_upload(event)))
         elif isinstance(event, TextDelta | ThinkingDelta) and now - self._shown_at >= self._pause:
             self._put(answer_bundle(reply) if reply.text else thinking_bundle(reply.thinking))
             is_first, self._shown_at = not self._shown_at, time.monotonic()
