@@ -16,6 +16,7 @@ from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt, adapt
 from kimi_magics.core.usage import Price, format_amount, format_money
 from kimi_magics.errors import CallError, ConfigError, MissingKeyError, PromptError
+from kimi_magics.notebook.bundles import display_bundle
 from kimi_magics.notebook.session import Session, base_url
 from kimi_magics.notebook.tables import show_table
 
@@ -162,6 +163,14 @@ def _estimate_facts(estimate: Estimate, currency: str) -> dict[str, Any]:
         "ceiling": None if estimate.ceiling is None else str(estimate.ceiling),
         "currency": estimate.price.currency if estimate.price else currency,
     }
+
+
+def show_media(session: Session, prompt: Prompt) -> None:
+    """Display what goes beside the text: small pictures, sizes before and after, tokens as far as they are known."""
+    if any(message.media for message in prompt.messages):
+        from kimi_magics.notebook.thumbnails import describe_media, media_bundle
+
+        display_bundle(media_bundle(describe_media(prompt, count=session.counting.recall_medium)))
 
 
 # ---------------------------------------------------------------- budget
