@@ -274,9 +274,10 @@ class KimiMagics(Magics):
         return ask, self._build(ask, None)
 
     def _show_body(self, prompt: Prompt) -> None:
-        from kimi_magics.notebook.reports import print_json
+        from kimi_magics.notebook.reports import print_json, show_media
 
         print_json(self.session.preview(prompt))
+        show_media(self.session, prompt)
 
     def _tell_settings(self) -> None:
         if self._gauge is not None:
