@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -19,16 +19,17 @@ from kimi_magics.sandbox import Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
     from driver import Frontend, NotebookPage
+    from playwright.sync_api import Route
 
     from .conftest import WaitFor
 
 LOAD = "%load_ext kimi_magics\n%kimi_config gauge=off"
-#: Gives files to the editor as a user does by the clipboard or the mouse; returns whether the page took them.
-GIVE = """(content, {kind, files, text}) => {
+#: Gives files to the editor as a user does by the clipboard or the mouse.
+GIVE = """(content, {kind, files, text, padding}) => {
     const data = new DataTransfer();
     for (const {name, type, base64} of files) {
         const bytes = Uint8Array.from(atob(base64), one => one.charCodeAt(0));
-        data.items.add(new File([bytes], name, {type}));
+        data.items.add(new File([bytes, new Uint8Array(padding)], name, {type}));
     }
     if (text) data.setData("text/plain", text);
     const box = content.querySelector(".cm-line").getBoundingClientRect();
@@ -37,7 +38,7 @@ GIVE = """(content, {kind, files, text}) => {
     const events = kind === "paste"
         ? [new ClipboardEvent("paste", {...options, clipboardData: data})]
         : ["dragenter", "dragover", "drop"].map(name => new DragEvent(name, {...options, dataTransfer: data}));
-    return events.map(event => (content.dispatchEvent(event), event.defaultPrevented));
+    for (const event of events) content.dispatchEvent(event);
 }"""
 
 
@@ -52,45 +53,166 @@ def name_saved(data: bytes, suffix: str = "png") -> str:
 
 
 def give(
-    notebook: NotebookPage, index: int, kind: str, *pictures: bytes, mime: str = "image/png", text: str = ""
-) -> bool:
-    """Paste or drop pictures into a cell; return whether the page took them from the front end."""
+    notebook: NotebookPage,
+    index: int,
+    kind: str,
+    *pictures: bytes,
+    mime: str = "image/png",
+    text: str = "",
+    padding: int = 0,
+) -> None:
+    """Paste or drop pictures, each with `padding` bytes more, into a cell, with the cursor at its end."""
     content = notebook.cell(index).locator(".cm-content")
     content.click()
+    notebook.page.keyboard.press("Control+End")
     files = [{"name": "image.png", "type": mime, "base64": b64encode(data).decode()} for data in pictures]
-    return content.evaluate(GIVE, {"kind": kind, "files": files, "text": text})[-1]
+    content.evaluate(GIVE, {"kind": kind, "files": files, "text": text, "padding": padding})
 
 
-def wait_for_source(notebook: NotebookPage, index: int, source: str) -> None:
-    expect(notebook.cell(index).locator(".cm-content")).to_have_text(re.compile(rf"^{re.escape(source)}$"))
-
-
-def saved_names(notebook: NotebookPage) -> list[str]:
-    folder = notebook.path.parent / "images"
-    return sorted(f"images/{path.name}" for path in folder.iterdir()) if folder.exists() else []
+def wait_for_source(notebook: NotebookPage, index: int, *lines: str) -> None:
+    """Wait until the cell's editor holds these lines."""
+    expect(notebook.cell(index).locator(".cm-line")).to_have_text(list(lines), use_inner_text=True)
 
 
 RED, GREEN, BLUE = (make_picture(*size) for size in ((60, 40, "red"), (30, 70, "green"), (50, 50, "blue")))
 PHOTO = make_picture(33, 44, "orange", "JPEG")
 
 
-def test_pasted_picture_is_saved_once_named_in_the_cell_and_sent(lab: Frontend, sandbox: Sandbox) -> None:
-    notebook = lab.open([LOAD, "%%kimi\nWhat is it?", "x = 1", "%%kimi -o again\nWhat?"])
+def start(frontend: Frontend, *cells: str) -> NotebookPage:
+    """Open a notebook with these cells after one that has loaded the extension."""
+    notebook = frontend.open([LOAD, *cells])
     notebook.run(0)
     notebook.wait_until_done(0)
-    assert give(notebook, 1, "paste", RED)
-    wait_for_source(notebook, 1, f"%%kimi -i {name_saved(RED)}What is it?")
+    return notebook
+
+
+def sent_pictures(sandbox: Sandbox) -> list[tuple[int, int]]:
+    """Return width and height of the pictures in the last request for an answer."""
+    body = [request.body for request in sandbox.requests if request.path.endswith("/chat/completions")][-1]
+    content = body["messages"][-1]["content"]
+    urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"] if content else []
+    return [PIL.Image.open(io.BytesIO(b64decode(url.partition(",")[2]))).size for url in urls]
+
+
+def run_and_see(notebook: NotebookPage, index: int, sandbox: Sandbox) -> list[tuple[int, int]]:
+    """Run a prompt, and return the sizes of the pictures that arrived."""
+    notebook.run(index)
+    notebook.wait_for_output(index, r" in / .* out")
+    return sent_pictures(sandbox)
+
+
+def test_a_pasted_picture_is_saved_beside_the_notebook_named_in_the_cell_and_sent(
+    frontend: Frontend, sandbox: Sandbox
+) -> None:
+    notebook = start(frontend, "%%kimi\nWhat is it?", "%%kimi --thinking off -o again\nAnd this?")
+    name = name_saved(RED)
+    give(notebook, 1, "paste", RED)
+    wait_for_source(notebook, 1, f"%%kimi -i {name}", "What is it?")
+    assert (notebook.path.parent / name).read_bytes() == RED
     notebook.screenshot("pictures-pasted")
-    assert (notebook.path.parent / name_saved(RED)).read_bytes() == RED
 
     notebook.page.keyboard.press("Control+Z")
-    wait_for_source(notebook, 1, "%%kimiWhat is it?")
+    wait_for_source(notebook, 1, "%%kimi", "What is it?")
     notebook.page.keyboard.press("Control+Shift+Z")
-    wait_for_source(notebook, 1, f"%%kimi -i {name_saved(RED)}What is it?")
+    wait_for_source(notebook, 1, f"%%kimi -i {name}", "What is it?")
+    assert run_and_see(notebook, 1, sandbox) == [(60, 40)]
 
-    notebook.run(1)
-    text = notebook.wait_for_output(1, " out · ")
-    assert "60×40" in text or "60x40" in text, text
+    written: list[str] = []
+    notebook.page.on("request", lambda request: request.method == "PUT" and written.append(request.url))
+    give(notebook, 2, "paste", RED, GREEN)
+    give(notebook, 2, "paste", PHOTO, mime="image/jpeg")
+    names = f"{name} -i {name_saved(GREEN)} -i {name_saved(PHOTO, 'jpg')}"
+    wait_for_source(notebook, 2, f"%%kimi --thinking off -o again -i {names}", "And this?")
+    assert [url.partition("/images/")[2].partition("?")[0] for url in written if "/images/" in url] == [
+        name_saved(GREEN).removeprefix("images/"),
+        name_saved(PHOTO, "jpg").removeprefix("images/"),
+    ]
+    assert run_and_see(notebook, 2, sandbox) == [(60, 40), (30, 70), (33, 44)]
+    assert notebook.complaints == []
+
+
+def test_a_dropped_picture_belongs_to_the_prompt_that_it_is_dropped_on(lab: Frontend, sandbox: Sandbox) -> None:
+    notebook = start(
+        lab, "%kimi -i red.png --max-tokens 50 What is it?\nx = 1", "%kimi_estimate What?", "%kimi_describe"
+    )
+    (notebook.path.parent / "red.png").write_bytes(RED)
+    give(notebook, 1, "drop", GREEN)
+    wait_for_source(notebook, 1, f"%kimi -i red.png --max-tokens 50 -i {name_saved(GREEN)} What is it?", "x = 1")
+    assert run_and_see(notebook, 1, sandbox) == [(60, 40), (30, 70)]
+    for index, magic, rest in ((2, "%kimi_estimate", " What?"), (3, "%kimi_describe", "")):
+        give(notebook, index, "drop", GREEN)
+        wait_for_source(notebook, index, f"{magic} -i {name_saved(GREEN)}{rest}")
+    assert notebook.complaints == []
+
+
+def test_whatever_else_is_pasted_or_dropped_is_left_to_the_front_end(lab: Frontend) -> None:
+    notebook = start(lab, "%%kimi\nWhat is it?", "x = 1", "y = 1\n%kimi What?", "%%time\n%kimi What?")
+    folder = notebook.path.parent / "images"
+    before = sorted(folder.iterdir()) if folder.exists() else []
+    # A copy from a table brings its picture, too: the text is meant.
+    give(notebook, 1, "paste", RED, text=" And what is that?")
+    wait_for_source(notebook, 1, "%%kimi", "What is it? And what is that?")
+    give(notebook, 1, "paste", text=" Tell me.")
+    wait_for_source(notebook, 1, "%%kimi", "What is it? And what is that? Tell me.")
+    for index in (2, 4):
+        give(notebook, index, "paste", RED)
+        give(notebook, index, "drop", RED)
+    # Only the line with the cursor is a prompt.
+    give(notebook, 3, "drop", RED)
+    give(notebook, 1, "drop", b"A table: ", mime="text/csv")
+    wait_for_source(notebook, 1, "A table: %%kimi", "What is it? And what is that? Tell me.")
+    wait_for_source(notebook, 2, "x = 1")
+    wait_for_source(notebook, 3, "y = 1", "%kimi What?")
+    wait_for_source(notebook, 4, "%%time", "%kimi What?")
+    assert (sorted(folder.iterdir()) if folder.exists() else []) == before
+    assert notebook.complaints == []
+
+
+def test_saving_is_shown_and_a_failure_says_why(lab: Frontend, wait_for: WaitFor) -> None:
+    notebook = start(lab, "%%kimi\nWhat is it?")
+    note = notebook.cell(1).locator(".kimi-pictures")
+    held: list[Route] = []
+    address = re.compile(r"/api/contents/images/pasted")
+    notebook.page.route(
+        address, lambda route: held.append(route) if route.request.method == "PUT" else route.continue_()
+    )
+    give(notebook, 1, "paste", BLUE)
+    expect(note.get_by_role("status")).to_have_text("Saving the picture …")
+    # The count lets the browser's events come in.
+    wait_for(lambda: note.count() > 0 and bool(held), what="the page saves the picture")
+    notebook.screenshot("pictures-saving")
+    notebook.type(1, " Tell me")
+    held.pop().continue_()
+    wait_for_source(notebook, 1, f"%%kimi -i {name_saved(BLUE)}", "What is it? Tell me")
+    expect(note).to_have_count(0)
+
+    give(notebook, 1, "paste", make_picture(9, 9, "pink"))
+    wait_for(lambda: note.count() > 0 and bool(held), what="the page saves the second picture")
+    held.pop().fulfill(status=403, json={"message": "Permission denied: images/pasted.png"})
+    expect(note.get_by_role("alert")).to_contain_text("the folder of the notebook may not be written to")
+    notebook.screenshot("pictures-failed")
+    note.get_by_role("button", name="Dismiss").click()
+    expect(note).to_have_count(0)
+
+    give(notebook, 1, "paste", b"", padding=50_000_001)
+    expect(note.get_by_role("alert")).to_contain_text("at most 50 MB can be pasted: name its file with -i")
+    wait_for_source(notebook, 1, f"%%kimi -i {name_saved(BLUE)}", "What is it? Tell me")
+
+
+def test_a_picture_of_the_file_browser_is_named_where_it_is_dropped(lab: Frontend) -> None:
+    (lab.server.folder / "a plot.png").write_bytes(RED)
+    notebook = start(lab, "%%kimi\nWhat is it?", "x = 1")
+    item = notebook.page.locator(".jp-DirListing-item", has_text="a plot.png")
+    for index in (1, 2):
+        item.hover()
+        notebook.page.mouse.down()
+        line = notebook.cell(index).locator(".cm-line").first.bounding_box()
+        for step in (40, 20, 5):
+            notebook.page.mouse.move(line["x"] + step, line["y"] + line["height"] / 2, steps=4)
+        notebook.screenshot(f"pictures-dragged-{index}")
+        notebook.page.mouse.up()
+    wait_for_source(notebook, 1, "%%kimi -i 'a plot.png'", "What is it?")
+    wait_for_source(notebook, 2, "x = 1")
 
 
 def paint_photo(width: int, height: int) -> bytes:
