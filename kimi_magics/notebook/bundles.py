@@ -66,12 +66,13 @@ def describe_wait(event: Waiting) -> str:
 
 
 def describe_upload(event: Uploading) -> str:
-    """Return the line of an upload: a bar, and how far it is."""
+    """Return the line of an upload, a bar and how far it is; short enough for a terminal, which clears one line."""
     total, sent = format_bytes(event.total_bytes), format_bytes(event.sent_bytes)
+    name = event.label if len(event.label) <= 28 else f"{event.label[:27]}…"
     if event.sent_bytes >= event.total_bytes:
-        return f"{event.label} is uploaded ({total})"
-    full = 20 * event.sent_bytes // event.total_bytes
-    return f"uploading {event.label} {'█' * full}{'░' * (20 - full)} {sent} of {total}"
+        return f"{name} is uploaded ({total})"
+    full = 16 * event.sent_bytes // event.total_bytes
+    return f"uploading {name} {'█' * full}{'░' * (16 - full)} {sent} of {total}"
 
 
 def display_bundle(bundle: Bundle, **options: Any) -> Any:

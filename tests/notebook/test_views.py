@@ -7,13 +7,23 @@ from typing import Any
 
 import pytest
 
-from kimi_magics.core.events import Completed, Event, Finished, TextDelta, ThinkingDelta, UsageReported, Waiting
+from kimi_magics.core.events import (
+    Completed,
+    Event,
+    Finished,
+    TextDelta,
+    ThinkingDelta,
+    Uploading,
+    UsageReported,
+    Waiting,
+)
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.usage import Price, Usage
 from kimi_magics.errors import ReplyBrokenError
+from kimi_magics.notebook.bundles import describe_upload
 from kimi_magics.notebook.footer import explain_finish, format_footer
 from kimi_magics.notebook.views import MarkdownView, PlainView, choose_view
 
@@ -141,6 +151,25 @@ def test_a_wait_is_shown_and_then_gives_way_to_the_answer(published: Published) 
     assert published[-1][0]["text/plain"] == "# Hi\n\n<b>x</b> `y`"
 
 
+UPLOAD = [Uploading("a <clip>.mp4", sent, 12_000_000) for sent in (3_000_000, 12_000_000)]
+
+
+def test_an_upload_is_shown_and_then_gives_way_to_the_answer(published: Published) -> None:
+    play(MarkdownView(has_footer=False, is_live=True), [*UPLOAD, *ANSWER])
+    assert [bundle["text/plain"] for bundle, *_ in published[:2]] == [
+        "uploading a <clip>.mp4 ████░░░░░░░░░░░░ 3.0 MB of 12.0 MB",
+        "a <clip>.mp4 is uploaded (12.0 MB)",
+    ]
+    assert "a &lt;clip&gt;.mp4" in published[0][0]["text/html"]
+    assert len({display_id for *_, display_id in published}) == 1
+    assert published[-1][0]["text/plain"] == "# Hi\n\n<b>x</b> `y`"
+
+
+def test_an_upload_that_ends_in_an_error_leaves_no_bar(published: Published) -> None:
+    play(MarkdownView(has_footer=True, is_live=True), UPLOAD[:1], ReplyBrokenError("x"))
+    assert published[-1][0]["text/plain"] == ""
+
+
 def test_a_wait_that_ends_in_an_error_leaves_no_countdown(published: Published) -> None:
     play(MarkdownView(has_footer=True, is_live=True), [Waiting(3.0, 1, "busy")], ReplyBrokenError("x"))
     assert published[-1][0]["text/plain"] == ""
@@ -193,6 +222,20 @@ def test_a_pipe_gets_the_answer_and_the_footer_only() -> None:
         == "# Hi\n\n<b>x</b> `y`\n2.1 s · 1.2K in (1.0K cached) / 412 out · $0.0028\n"
     )
     assert printed(events, is_terminal=False, has_footer=False) == "# Hi\n\n<b>x</b> `y`\n"
+
+
+def test_a_terminal_clears_the_line_of_an_upload_and_a_pipe_gets_none() -> None:
+    assert printed([*UPLOAD, TextDelta("Hi")], is_terminal=True, has_footer=False) == (
+        "\ruploading a <clip>.mp4 ████░░░░░░░░░░░░ 3.0 MB of 12.0 MB\x1b[K"
+        "\ra <clip>.mp4 is uploaded (12.0 MB)\x1b[K\r\x1b[KHi\n"
+    )
+    assert printed([*UPLOAD, TextDelta("Hi")], is_terminal=False, has_footer=False) == "Hi\n"
+    assert printed(UPLOAD, is_terminal=True, error=ReplyBrokenError("x")).endswith("\r\x1b[K")
+
+
+def test_the_line_of_an_upload_fits_a_terminal() -> None:
+    line = describe_upload(Uploading("x\x1b[2J" * 100, 99_900_000, 100_000_000))
+    assert len(line) < 80
 
 
 def test_a_model_cannot_write_to_the_terminal_what_is_not_text() -> None:
