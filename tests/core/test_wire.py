@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
 from kimi_magics.core.events import Completed, Finished, Started, TextDelta, ThinkingDelta, UsageReported
-from kimi_magics.core.media import Image
+from kimi_magics.core.media import Image, Upload, Video
 from kimi_magics.core.messages import Message
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.usage import Usage
 from kimi_magics.core.wire import (
     WireError,
     estimate_body,
+    is_file_id,
+    measure_media,
     preview_body,
     prompt_hash,
     read_balance,
@@ -22,6 +27,8 @@ from kimi_magics.core.wire import (
     read_completion,
     read_count,
     read_error,
+    read_file,
+    read_files,
     read_models,
     request_body,
 )
@@ -106,6 +113,39 @@ def test_a_preview_is_the_body_with_the_picture_counted() -> None:
 def test_the_hash_follows_the_request() -> None:
     assert prompt_hash(prompt()) == prompt_hash(prompt())
     assert prompt_hash(prompt()) != prompt_hash(prompt(max_tokens=1))
+
+
+def test_the_hash_looks_at_the_content_of_media_and_not_at_how_they_go() -> None:
+    clip = Video(b"video", "video/mp4", "clip")
+
+    def name(*videos: Video, picture: Image = PICTURE) -> str:
+        return prompt_hash(prompt(messages=(Message("user", "x", (picture,), videos),)))
+
+    assert name(clip) == name(replace(clip, file_id="f1"), picture=replace(PICTURE, file_id="f2"))
+    assert len({name(clip), name(), name(Video(b"other", "video/mp4")), name(clip, clip)}) == 4
+
+
+def test_media_are_measured_as_they_go() -> None:
+    clips = [Video(bytes(size), "video/mp4") for size in (1, 2, 3, 4, 3000)]
+    asked = prompt(messages=(Message("user", "x", (PICTURE,), tuple(clips)),))
+    bare = prompt(messages=(Message("user", "x", (), (replace(clips[-1], file_id="f1"),)),))
+    assert measure_media(asked) == 4 + 4 + 4 + 8 + 4000 + len(base64.b64encode(PICTURE.data))
+    assert measure_media(bare) == 0
+    assert request_body(bare)["messages"][0]["content"][0] == {
+        "type": "video_url",
+        "video_url": {"url": "ms://f1"},
+    }
+
+
+def test_files_are_read_and_an_id_that_leads_elsewhere_is_not() -> None:
+    row = {"id": "f1", "filename": "a.mp4", "purpose": "video", "bytes": 5, "created_at": 1_700_000_000, "status": "ok"}
+    file = Upload("f1", "a.mp4", "video", 5, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC))
+    assert read_file(json.dumps(row).encode()) == file
+    assert read_files(json.dumps({"data": [row, {"id": "f2"}]}).encode()) == [file, Upload("f2")]
+    for bad in ({}, {"id": "../x"}, {"id": ""}, {"id": 5}, [row]):
+        with pytest.raises(WireError):
+            read_file(json.dumps(bad).encode())
+    assert [is_file_id(text) for text in ("d41-n8.k_1", "..", "a/b", "", "é")] == [True, False, False, False, False]
 
 
 def chunk(**fields: object) -> bytes:
