@@ -104,7 +104,18 @@ _TOTALS: list[dict[str, Any]] = [
 ]
 _AMOUNTS = ("0", "0.000028", "0.00098", "0.001", "0.0842", "1.5", "99.99994", "100", "1234567.891", "0.0000000123")
 _TEXTS = ("Hello, world! It's 12:30.\n", "你好，世界！日本語のテキスト", "Привет, мир — café 😀👩\u200d🚀\r\n\t{}", "")
-_SOURCES = ("%%kimi\nhi", "  %%kimi -m x\n", "%%kimi_estimate\nx", "%%kimi_config", "%kimi hi", "%kimi", "%kimi_models")
+_SOURCES = (
+    "%%kimi\nhi",
+    "  %%kimi -m x\n",
+    "%%kimi_estimate\nx",
+    "%%kimi_config",
+    "%kimi_describe last",
+    "%%kimi_describe",
+    "%kimi_described",
+    "%kimi hi",
+    "%kimi",
+    "%kimi_models",
+)
 
 
 def _count_characters(text: str) -> dict[str, int]:

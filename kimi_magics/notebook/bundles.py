@@ -68,7 +68,7 @@ def describe_wait(event: Waiting) -> str:
 def describe_upload(event: Uploading) -> str:
     """Return the line of an upload, a bar and how far it is; short enough for a terminal, which clears one line."""
     total, sent = format_bytes(event.total_bytes), format_bytes(event.sent_bytes)
-    name = event.label if len(event.label) <= 28 else f"{event.label[:27]}…"
+    name = event.label if len(event.label) <= 28 else f"…{event.label[-27:]}"
     if event.sent_bytes >= event.total_bytes:
         return f"{name} is uploaded ({total})"
     full = 16 * event.sent_bytes // event.total_bytes

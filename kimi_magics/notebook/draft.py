@@ -30,7 +30,7 @@ Nearness = Literal["", "near-budget", "near-context"]
 _NEAR_CONTEXT = 0.8
 # A host that could not be asked is left alone for a while, ever longer.
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 120.0
-_MAGIC = re.compile(r"\s*(%%?)(kimi(?:_estimate)?)(?![\w.])[ \t]*(.*)", re.DOTALL)
+_MAGIC = re.compile(r"\s*(%%?)(kimi(?:_estimate)?|(?<!%%)kimi_describe)(?![\w.])[ \t]*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,11 @@ class Drafts:
             raise HelpRequested
         marks, name, rest = match.groups()
         parser = self._parsers[name]
+        if name == "kimi_describe":
+            from kimi_magics.notebook.describe import read_wish
+
+            ask, names = parser.parse_names(rest)
+            return read_wish(ask, names, session=self._session, variables=self._variables()).ask
         if marks == "%":
             return parser.parse_line(rest)
         line, _, body = rest.partition("\n")

@@ -131,7 +131,7 @@ class Lookup:
         for name in ask.image:
             values = self._peek_values(name, variables)
             if values is None:
-                pending.append(_short(name))
+                pending.append(name_address(name) if _ADDRESS.match(name) else _short(name))
             else:
                 images += [self._peek_image(found, ask.image_size or "high") for found in values]
         videos = tuple(self._find_video(name, variables) for name in ask.video)

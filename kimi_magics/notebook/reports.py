@@ -120,7 +120,9 @@ def report_estimate(session: Session, prompt: Prompt, *, compare: bool, as_json:
         return
     headers = ["model", "tokens", "of the context", "input", "answer up to", "at most"]
     notes = {estimate.note for estimate in estimates if estimate.note}
-    note = f"≈ not all is counted by the API: {'; '.join(sorted(notes))}." if notes else "Counted by the API; nothing was generated."
+    note = "Counted by the API; nothing was generated."
+    if notes:
+        note = f"≈ not all is counted by the API: {'; '.join(sorted(notes))}."
     show_table(headers, [_estimate_row(estimate) for estimate in estimates], note=note, figures=headers[1:])
 
 

@@ -242,6 +242,26 @@ def test_a_model_that_the_host_refuses_says_nothing_of_others(bench: Bench, sand
     assert questions(sandbox) == 2
 
 
+def test_a_description_is_counted_with_its_picture(bench: Bench, sandbox: Sandbox) -> None:
+    bench.variables["plot"] = Image.new("RGB", (280, 280), "white")
+    report = bench("%kimi_describe --short plot")
+
+    assert report.state == "counted"
+    assert report.parts["images"] > 90
+    assert report.parts["draft"] > 40
+    assert bench("%kimi_describe --short --long plot").state == "error"
+    assert "neither a variable nor a file" in bench("%kimi_describe plt").message
+
+
+@pytest.mark.parametrize("name", ["clipboard", "attachment:plot.png", "https://127.0.0.1:1/"])
+def test_what_only_a_run_finds_is_left_out_and_named(bench: Bench, sandbox: Sandbox, name: str) -> None:
+    report = bench(f"%%kimi -i {name}\nWhat is this?")
+
+    assert (report.state, report.is_final, report.depends) == ("local", True, True)
+    assert report.message == f"{'127.0.0.1' if '//' in name else name} is counted when the cell runs"
+    assert bench(f"%%kimi -i {name}\n").state == "empty"
+
+
 def test_without_a_key_the_local_number_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MOONSHOT_API_KEY")
     report = bench("%%kimi\nHello")

@@ -142,9 +142,10 @@ def test_a_model_that_cannot_see_names_one_that_can(pictures: Any) -> None:
     assert "-m kimi-k2.6" in pictures.run("%kimi -m kimi-k2-thinking -i one.png hi").shown_error
 
 
-def test_a_list_in_a_variable_is_several_pictures(pictures: Any) -> None:
+def test_a_list_in_a_variable_is_several_pictures(pictures: Any, sandbox: Sandbox) -> None:
     pictures.shell.user_ns["several"] = [make(7), make(8, "navy")]
-    pictures.run("%kimi -i several -o answer What are these?")
+    ran = pictures.run("%kimi -i several -o answer What are these?")
+    assert ran.error is None, ran.shown_error
     assert sizes(pictures["answer"].text) == ["7 × 10", "8 × 10"]
 
 

@@ -132,7 +132,7 @@ def test_an_attachment_the_clipboard_and_an_address_are_found(bench: Bench, tmp_
 
 def test_an_address_is_fetched_for_each_run_and_never_for_a_draft(bench: Bench) -> None:
     ask = Ask(image=("https://example.org/b.png",))
-    assert bench.lookup.peek(ask, {}).pending == ("https://example.org/b.png",)
+    assert bench.lookup.peek(ask, {}).pending == ("example.org/b.png",)
     assert bench.fetched == []
     bench.lookup.find(ask, {})
     bench.lookup.find(ask, {})

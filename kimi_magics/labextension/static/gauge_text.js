@@ -7,7 +7,7 @@ const { CLASSES, RATES } = await import(new URL("./gauge_classes.js" + query, im
 /** What the template adds to one short message. */
 export const OVERHEAD = 8;
 const SYMBOLS = { USD: "$", CNY: "¥" };
-const MAGIC = /^\s*(%%?)kimi(_estimate)?(?![\w.])/;
+const MAGIC = /^\s*(?:(%%?)kimi(_estimate)?|%kimi_describe)(?![\w.])/;
 
 /** Return "cell" for a cell that is a prompt, "line" for a line that is one, else "". */
 export function kindOf(text) {
