@@ -55,7 +55,9 @@ def find_video(value: Any, *, label: str) -> Video:
         raise VideoError(f"{label} is empty: it has no bytes", remedy="record or download it again")
     if len(data) > MAX_VIDEO_BYTES:
         raise _too_large(label, len(data))
-    return Video(data, _find_kind(data[:4096], suffix, label), label)
+    kind = _find_kind(data[:4096], suffix, label)
+    # A path may be long, and its end says most; a variable goes by its name.
+    return Video(data, kind, found.name if isinstance(found, Path) and not label.isidentifier() else label)
 
 
 # ---------------------------------------------------------------- where it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import time
@@ -10,6 +11,7 @@ import uuid
 from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
 
+from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler
 
 from kimi_magics.sandbox.models import find_model, list_models
@@ -77,7 +79,8 @@ class ApiHandler(RequestHandler):
             return
         if await self.pause(self.fault.delay_seconds):
             self.set_status(_CONNECTION_CLOSED, "Client closed request")
-            await self.finish()
+            with contextlib.suppress(StreamClosedError):
+                await self.finish()
         elif self.fault.status is not None:
             self._fail(self.fault, self.fault.status)
 

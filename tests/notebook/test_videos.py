@@ -91,6 +91,13 @@ def test_each_source_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     assert find_video(SOURCES[name](path), label="clip") == Video(MP4, "video/mp4", "clip")
 
 
+def test_a_file_goes_by_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(MP4)
+    assert find_video(path, label=f"{tmp_path}/clip.mp4"[:12] + "…").label == "clip.mp4"
+    assert find_video(path, label="film").label == "film"
+
+
 def test_a_path_from_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "clip.mp4").write_bytes(MP4)
