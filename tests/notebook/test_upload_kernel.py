@@ -84,7 +84,8 @@ def test_an_interrupt_ends_the_upload_in_one_line_and_nothing_is_asked(
             assert "clip.mp4 was being uploaded; nothing was asked" in "\n".join(error["traceback"])
             assert len("\n".join(error["traceback"]).splitlines()) < 6
             assert not any(text.strip() for output in left_over(messages) for text in output.values())
-            assert paths(sandbox) == [FILES]
+            assert CHAT not in paths(sandbox)
             assert sandbox.files.list() == []
+            sandbox.clear()  # the interrupt may have come before the host had the whole body, and with it the fault
             again = kernel.run(f"%kimi --video {tmp_path}/clip.mp4 What is this?")
             assert "12,000,0" in left_over(again)[0]["text/plain"]
