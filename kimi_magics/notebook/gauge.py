@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from kimi_magics.errors import KimiError
+from kimi_magics.notebook.cell_runs import cell_id
 from kimi_magics.notebook.comms import LatestParents, end_quiet, has_subshells, keep_quiet, mend_replies, tame
 from kimi_magics.notebook.page_questions import PageQuestions
 
@@ -48,7 +49,7 @@ class Gauge:
         self._session = session
         self._drafts = drafts
         self._pages: dict[str, Any] = {}
-        self._questions = PageQuestions(lambda: self._pages.values(), greet=self._greet)
+        self._questions = PageQuestions(lambda: self._pages.values(), call=self._call_pages)
         self._latest: dict[tuple[str, str], int] = {}
         self._quick = _Workers(shell, 1)
         self._slow = _Workers(shell, _ASKERS)
@@ -69,16 +70,14 @@ class Gauge:
         self._is_quiet = keep_quiet(self._parents.kernel, TARGET)
         create_comm(target_name=HELLO).close()
 
-    def _greet(self) -> bool:
+    def _call_pages(self) -> bool:
         """Call a page that has not come yet, where there may be one; VS Code and scripts have none."""
         from comm import create_comm
-
-        from kimi_magics.notebook.cell_runs import cell_id
 
         cell = cell_id(self._shell)
         is_there = cell is not None and not cell.startswith("vscode")
         if is_there:
-            create_comm(target_name=HELLO).close()
+            create_comm(target_name=HELLO, data={"is_call": True}).close()
         return is_there
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """What the kernel asks its pages while a cell waits for the answer.
 
 A question goes to every page; the first that has something answers it. A page sends its answer in pieces, since servers
-take no large message. Pages answer on a subshell, while the thread that asks waits.
+take no large message. Pages answer on a subshell, while the thread that asks waits. A page that was closed without a
+word is silent: then others are called, and from then on that one is asked, but not waited for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ Message = dict[str, Any]
 
 #: How long a page may be silent; the answer itself may take longer, piece by piece.
 WAIT_SECONDS = 3.0
+#: When nothing has been heard by then, the pages that are known may be gone.
+_CALL_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -23,55 +26,67 @@ class _Question:
     """A question that is open, and what came of its answers."""
 
     message: Message
-    #: The pages that have yet to answer.
-    asked: set[str] = field(default_factory=set)
+    #: The pages that are waited for.
+    awaited: set[str] = field(default_factory=set)
     pieces: dict[str, dict[int, str]] = field(default_factory=dict)
     #: The first answer that holds something, else the last one; None as long as there is none.
     answer: Any = None
 
     @property
+    def heard(self) -> int:
+        """How many pieces have come."""
+        return sum(map(len, self.pieces.values()))
+
+    @property
     def is_done(self) -> bool:
-        return bool(self.answer) or (self.answer is not None and not self.asked)
+        return bool(self.answer) or (self.answer is not None and not self.awaited)
 
 
 class PageQuestions:
-    """Asks the `pages` that there are; where there is none, `greet` may call one."""
+    """Asks the `pages` that there are; `call` calls those that have not come yet, and tells whether some may come."""
 
-    def __init__(self, pages: Callable[[], Iterable[Any]], *, greet: Callable[[], bool]) -> None:
+    def __init__(self, pages: Callable[[], Iterable[Any]], *, call: Callable[[], bool]) -> None:
         self._pages = pages
-        self._greet = greet
+        self._call = call
         self._open: dict[int, _Question] = {}
+        self._silent: set[str] = set()
         self._number = 0
         self._changed = threading.Condition()
 
     def ask(self, question: Mapping[str, Any], *, wait_seconds: float = WAIT_SECONDS) -> Any:
         """Return the answer of a page: the first one that holds something. None when no page answers."""
+        pages = list(self._pages())
         with self._changed:
+            self._silent &= {page.comm_id for page in pages}
             self._number += 1
             number = self._number
             asked = self._open[number] = _Question({**question, "number": number})
         try:
-            pages = list(self._pages())
             for page in pages:
                 self._put(asked, page)
-            if not pages and not self._greet():
+            if asked.awaited:
+                self._hear(asked, 0, min(_CALL_SECONDS, wait_seconds))
+            if not asked.heard and not self._call() and not asked.awaited:
                 return None
-            return self._wait(asked, wait_seconds)
+            heard = asked.heard
+            # Each piece is a sign of life.
+            while not asked.is_done and self._hear(asked, heard, wait_seconds):
+                heard = asked.heard
+            return asked.answer
         finally:
             with self._changed:
+                self._silent |= asked.awaited
                 del self._open[number]
 
-    def _wait(self, asked: _Question, wait_seconds: float) -> Any:
+    def _hear(self, asked: _Question, heard: int, seconds: float) -> bool:
+        """Wait for more pieces than were `heard` before; return whether one came."""
         with self._changed:
-            heard = -1
-            # Each piece is a sign of life.
-            while not asked.is_done and heard != (heard := sum(map(len, asked.pieces.values()))):
-                self._changed.wait_for(lambda: asked.is_done, timeout=wait_seconds)
-            return asked.answer
+            return self._changed.wait_for(lambda: asked.is_done or asked.heard > heard, timeout=seconds)
 
     def _put(self, asked: _Question, page: Any) -> None:
         with self._changed:
-            asked.asked.add(page.comm_id)
+            if page.comm_id not in self._silent:
+                asked.awaited.add(page.comm_id)
         page.send(asked.message)
 
     def welcome(self, page: Any) -> None:
@@ -84,13 +99,14 @@ class PageQuestions:
     def take(self, page: Any, data: Mapping[str, Any]) -> None:
         """Take a piece of an answer; `data` holds its number, `index`, `count` and `piece`, of JSON."""
         with self._changed:
+            self._silent.discard(page.comm_id)
             asked = self._open.get(data["number"])
             if asked is None:
                 return
             pieces = asked.pieces.setdefault(page.comm_id, {})
             pieces[data["index"]] = data["piece"]
             if len(pieces) == data["count"]:
-                asked.asked.discard(page.comm_id)
+                asked.awaited.discard(page.comm_id)
                 asked.answer = asked.answer or _read("".join(pieces[index] for index in sorted(pieces)))
             self._changed.notify_all()
 

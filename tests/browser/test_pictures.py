@@ -101,6 +101,9 @@ def run_and_see(notebook: NotebookPage, index: int, sandbox: Sandbox) -> list[tu
     return sent_pictures(sandbox)
 
 
+# ---------------------------------------------------------------- paste and drop
+
+
 def test_a_pasted_picture_is_saved_beside_the_notebook_named_in_the_cell_and_sent(
     frontend: Frontend, sandbox: Sandbox
 ) -> None:
@@ -213,6 +216,53 @@ def test_a_picture_of_the_file_browser_is_named_where_it_is_dropped(lab: Fronten
         notebook.page.mouse.up()
     wait_for_source(notebook, 1, "%%kimi -i 'a plot.png'", "What is it?")
     wait_for_source(notebook, 2, "x = 1")
+
+
+# ---------------------------------------------------------------- what only the page has
+
+
+def test_the_kernel_gets_what_is_attached_to_a_text_cell_and_not_saved(frontend: Frontend, sandbox: Sandbox) -> None:
+    # No cell is a prompt as a whole, so that no gauge is there which would speak to the kernel.
+    notebook = start(frontend, "", "x = 1\n%kimi -i attachment:* What is it?", "y = 1\n%kimi -i attachment:x.png What?")
+    notebook.cell(1).locator(".jp-InputPrompt").click()
+    notebook.page.keyboard.press("m")
+    notebook.page.keyboard.press("Enter")
+    give(notebook, 1, "paste", RED)
+    expect(notebook.cell(1).locator(".cm-content")).to_contain_text("(attachment:")
+    assert '"attachments"' not in notebook.path.read_text("utf-8")
+    assert run_and_see(notebook, 2, sandbox) == [(60, 40)]
+
+    notebook.save()
+    notebook.reload()
+    notebook.cell(1).dblclick()
+    give(notebook, 1, "paste", GREEN)
+    expect(notebook.cell(1).locator(".cm-content")).to_have_text(re.compile(r"(attachment:.*){2}"))
+    assert sorted(run_and_see(notebook, 2, sandbox)) == [(30, 70), (60, 40)]
+    notebook.run(3)
+    assert "no Markdown cell has an attachment x.png" in notebook.wait_for_output(3, "Error")
+    assert notebook.complaints == []
+
+
+def test_the_kernel_gets_what_a_cell_showed_before_a_restart(lab: Frontend, sandbox: Sandbox) -> None:
+    bundles = {"image/png": b64encode(RED).decode()}, {"image/jpeg": b64encode(PHOTO).decode()}
+    shown = f"for bundle in {bundles}:\n    display(bundle, raw=True)"
+    notebook = start(lab, shown, "%%kimi -i cell:cell-1 -i cell:2[1]\nWhat are they?")
+    notebook.run(1)
+    notebook.wait_until_done(1)
+    notebook.page.locator(".lm-MenuBar-item", has_text=re.compile("^Kernel$")).click()
+    notebook.page.locator('.lm-Menu-item[data-command="kernelmenu:restart"]').click()
+    notebook.page.locator(".jp-Dialog .jp-mod-accept").click()
+    notebook.page.locator(".jp-Dialog").wait_for(state="detached")
+    notebook.wait_until_idle()
+    notebook.run(0)
+    notebook.wait_for_output(0, "gauge = off")
+    notebook.wait_until_idle()
+    assert run_and_see(notebook, 2, sandbox) == [(60, 40), (33, 44), (33, 44)]
+    assert "output_type" not in notebook.path.read_text("utf-8")
+    assert notebook.complaints == []
+
+
+# ---------------------------------------------------------------- while the answer comes
 
 
 def paint_photo(width: int, height: int) -> bytes:

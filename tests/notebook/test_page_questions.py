@@ -34,8 +34,8 @@ class Page:
             self.take(self, {"number": number, "index": index, "count": len(pieces), "piece": piece})
 
 
-def make(*pages: Page, greet: Callable[[], bool] = lambda: False) -> PageQuestions:
-    questions = PageQuestions(lambda: pages, greet=greet)
+def make(*pages: Page, call: Callable[[], bool] = lambda: False) -> PageQuestions:
+    questions = PageQuestions(lambda: pages, call=call)
     for page in pages:
         page.take = questions.take
     return questions
@@ -65,13 +65,33 @@ def test_a_silent_page_is_waited_for_and_then_the_others_count() -> None:
 def test_without_a_page_one_is_called_and_asked_when_it_comes() -> None:
     page = Page("late", answer=["it"])
 
-    def greet() -> bool:
+    def call() -> bool:
         threading.Thread(target=lambda: questions.welcome(page)).start()
         return True
 
-    questions = make(greet=greet)
+    questions = make(call=call)
     page.take = questions.take
     assert questions.ask({}) == ["it"]
+
+
+def test_when_the_pages_are_silent_one_is_called() -> None:
+    gone, page = Page("gone"), Page("late", answer=["it"])
+
+    def call() -> bool:
+        threading.Thread(target=lambda: questions.welcome(page)).start()
+        return True
+
+    questions = make(gone, call=call)
+    page.take = questions.take
+    assert questions.ask({}) == ["it"]
+
+
+def test_a_page_that_was_silent_is_asked_again_and_not_waited_for() -> None:
+    gone, page = Page("gone"), Page("there", answer=[])
+    questions = make(gone, page)
+    assert questions.ask({}, wait_seconds=0.05) == []
+    assert questions.ask({}, wait_seconds=1e6) == []
+    assert [message["number"] for message in gone.heard] == [1, 2]
 
 
 def test_without_a_page_to_call_nobody_is_waited_for() -> None:

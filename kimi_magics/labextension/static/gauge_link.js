@@ -155,8 +155,10 @@ export class GaugeLink {
 
   take({ header, content }) {
     const type = header.msg_type;
-    if (type === "comm_open" && content.target_name === HELLO) this.greet();
-    else if (!this.commId || content.comm_id !== this.commId) return;
+    if (type === "comm_open" && content.target_name === HELLO) {
+      // A call for those that have not come yet.
+      if (!(content.data?.is_call && this.commId)) this.greet();
+    } else if (!this.commId || content.comm_id !== this.commId) return;
     else if (type === "comm_close") {
       // The kernel has no such target, or the extension was unloaded.
       this.forget();
