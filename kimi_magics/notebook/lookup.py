@@ -22,6 +22,7 @@ from kimi_magics.core.prompt import resolve
 from kimi_magics.errors import ImageError
 from kimi_magics.notebook.pictures import Render, find_figure, read_picture, refuse_svg
 from kimi_magics.notebook.prepare import Preparer, to_png
+from kimi_magics.notebook.videos import VideoReader
 
 if TYPE_CHECKING:
     from kimi_magics.core.ask import Ask
@@ -91,6 +92,7 @@ class Lookup:
         self._fetch = fetch
         self._grab = grab or _grab_clipboard
         self._preparer = Preparer()
+        self._videos = VideoReader()
         self._peeked: OrderedDict[tuple[Any, ...], Image] = OrderedDict()
         self._fetched: OrderedDict[str, bytes] = OrderedDict()
 
@@ -238,13 +240,11 @@ class Lookup:
         return [Found(value, label)]
 
     def _find_video(self, name: str, variables: Mapping[str, Any]) -> Video:
-        from kimi_magics.notebook.videos import find_video
-
         path = self._find_file(name)
         first = re.split(r"[.\[]", name)[0]
         if path is None and first in variables:
-            return find_video(resolve(name, variables), label=_short(name))
-        return find_video(path or Path(name).expanduser(), label=_short(name))
+            return self._videos.find(resolve(name, variables), label=_short(name))
+        return self._videos.find(path or Path(name).expanduser(), label=_short(name))
 
     # ------------------------------------------------------------ what is not a name of Python
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from kimi_magics.errors import VideoError
 
 #: What the API takes of one file, and of a whole request (kimi_api.md section 3, checked 2026-11-22).
 MAX_VIDEO_BYTES = 100_000_000
+_KEPT_BYTES = 120_000_000
 _READABLE = "mp4, mov, mpeg, avi, flv, webm, wmv and 3gp can be sent"
 _CONVERT = f"{_READABLE}; convert it, as with ffmpeg -i IN OUT.mp4"
 _NAME_ONE = "name a file, bytes, or an IPython.display.Video"
@@ -39,6 +42,48 @@ _BY_SUFFIX = {
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 _PICTURE_BRANDS = ("heic", "heix", "hevc", "heim", "heis", "mif1", "msf1", "heif", "avif", "avis")
 _DATA_URL = re.compile(r"data:video/[\w.+-]+(?:;[\w=.+-]+)*?;base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
+
+
+class VideoReader:
+    """Finds videos and keeps those read last, within `limit_bytes`: a draft names the same one with each key.
+
+    Safe to use from several threads. A file is read again when it has changed.
+    """
+
+    def __init__(self, *, limit_bytes: int = _KEPT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._kept: OrderedDict[tuple[object, ...], tuple[Any, Video]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, value: Any, *, label: str) -> Video:
+        """Return what `find_video` does. Raises VideoError."""
+        key = _name_source(value, label)
+        if key is None:
+            return find_video(value, label=label)
+        with self._lock:
+            source, video = self._kept.get(key, (None, None))
+            if video is not None and (source is value or isinstance(value, Path)):
+                self._kept.move_to_end(key)
+                return video
+        video = find_video(value, label=label)
+        with self._lock:
+            self._kept[key] = value, video
+            while sum(len(kept.data) for _, kept in self._kept.values()) > self._limit_bytes:
+                self._kept.popitem(last=False)
+        return video
+
+
+def _name_source(value: Any, label: str) -> tuple[object, ...] | None:
+    """Return what stands for the content: of a file its state, of bytes, which do not change, their place."""
+    if isinstance(value, bytes):
+        return "bytes", id(value), label
+    if isinstance(value, Path):
+        try:
+            stat = value.stat()
+        except (OSError, ValueError):
+            return None
+        return "file", str(value), stat.st_mtime_ns, stat.st_size, label
+    return None
 
 
 def find_video(value: Any, *, label: str) -> Video:

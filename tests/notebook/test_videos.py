@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kimi_magics.client.files import name_file
 from kimi_magics.core.media import Video
 from kimi_magics.errors import VideoError
-from kimi_magics.notebook.videos import MAX_VIDEO_BYTES, find_video
+from kimi_magics.notebook.videos import MAX_VIDEO_BYTES, VideoReader, find_video
 
 MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2mp41" + bytes(range(200))
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
@@ -96,6 +96,33 @@ def test_a_file_goes_by_its_own_name(tmp_path: Path) -> None:
     path.write_bytes(MP4)
     assert find_video(path, label=f"{tmp_path}/clip.mp4"[:12] + "…").label == "clip.mp4"
     assert find_video(path, label="film").label == "film"
+
+
+def test_what_was_read_is_kept_until_it_changes(tmp_path: Path) -> None:
+    reader, path = VideoReader(), tmp_path / "clip.mp4"
+    path.write_bytes(MP4)
+    first = reader.find(path, label="a")
+    assert reader.find(path, label="a") is first
+    assert reader.find(path, label="b").label == "b"
+    path.write_bytes(MP4 + b"more")
+    assert reader.find(path, label="a").data == MP4 + b"more"
+    data = MP4 + b"bytes"
+    assert reader.find(data, label="a") is reader.find(data, label="a")
+    assert reader.find(bytearray(data), label="a").data == data
+    path.unlink()
+    with pytest.raises(VideoError, match="there is no file"):
+        reader.find(path, label="a")
+
+
+def test_what_was_read_is_kept_within_a_bound() -> None:
+    reader = VideoReader(limit_bytes=3 * len(MP4))
+    clips = [MP4[:-1] + bytes([number]) for number in range(4)]
+    found = [reader.find(clip, label="a") for clip in clips]
+    assert [reader.find(clip, label="a") is video for clip, video in zip(clips[1:], found[1:], strict=True)] == [
+        True
+    ] * 3
+    assert reader.find(clips[0], label="a") is not found[0]
+    assert VideoReader(limit_bytes=5).find(MP4, label="a").data == MP4
 
 
 def test_a_path_from_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
