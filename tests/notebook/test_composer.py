@@ -303,6 +303,21 @@ def test_stop_ends_the_answer_with_its_next_piece_and_keeps_what_came(
     assert "last run: est." in shown(composer)
 
 
+def test_stop_ends_an_upload_too_and_nothing_is_asked(composers: Composers, cells: Any, sandbox: Sandbox) -> None:
+    cells.shell.user_ns["clip"] = b"\x00\x00\x00\x20ftypisom" + bytes(5000)
+    sandbox.fault(Fault(429, "rate_limit_reached_error", "please try again after 500 seconds", path="files"))
+    composer = open_composer(composers, "--video clip --upload What is this?")
+    composer.send.click()
+    wait_for(lambda: "trying again in" in composer.live.value)
+    composer.stop.click()
+    wait_for(lambda: not composer.send.disabled)
+    [error] = composer.output.outputs
+    assert error["text"] == (
+        "InterruptedReplyError: interrupted while clip was being uploaded; nothing was asked\n  → press Send again\n"
+    )
+    assert texts(sandbox, "/v1/chat/completions") == []
+
+
 def test_an_error_is_shown_in_its_lines_and_the_draft_stays(
     composers: Composers, cells: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
