@@ -6,8 +6,11 @@ import hashlib
 import io
 import json
 import re
+import subprocess
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import PIL.Image
@@ -309,3 +312,49 @@ def test_what_is_sent_is_shown_while_the_answer_comes_and_gone_after_it(held: No
     expect(strip).to_have_count(0)
     held.wait_until_idle()
     assert "data:image" not in json.dumps(held.save())
+
+
+# ---------------------------------------------------------------- alt text
+
+
+def export(path: Path) -> str:
+    """Return the notebook as a page of HTML, as `jupyter nbconvert` writes it."""
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level=ERROR", str(path)]
+    subprocess.run(command, check=True, timeout=120)
+    return path.with_suffix(".html").read_text("utf-8")
+
+
+def test_alt_text_stays_in_the_page_in_the_file_and_in_exported_html(lab: Frontend, sandbox: Sandbox) -> None:
+    show = "from IPython.display import Image\nImage(data=open('red.png', 'rb').read())"
+    (lab.server.folder / "red.png").write_bytes(RED)
+    notebook = start(lab, show, "%kimi_describe --alt")
+    notebook.run(1)
+    notebook.wait_until_done(1)
+    notebook.run(2)
+    notebook.wait_for_output(2, " out · ")
+    picture = notebook.outputs(2).locator("img")
+    expect(picture).to_have_count(1)
+    alt = picture.get_attribute("alt")
+    assert "Sandbox" in alt
+    notebook.screenshot("pictures-alt")
+    notebook.save()
+    notebook.reload()
+    expect(picture).to_have_attribute("alt", alt)
+
+    # A copy that this server has not signed.
+    copy = notebook.path.with_name("copy.ipynb")
+    content = json.loads(notebook.path.read_text("utf-8"))
+    copy.write_text(json.dumps(content | {"metadata": content["metadata"] | {"note": "a copy"}}), "utf-8")
+    page = lab.context.new_page()
+    page.goto(notebook.page.url.partition("?")[0].replace(notebook.path.stem, copy.stem), wait_until="commit")
+    page.locator('[title*="not trusted" i], [data-jp-notebook-trusted=false]').first.wait_for(state="attached")
+    seen = page.locator(f'.jp-OutputArea-output img[alt="{alt}"]')
+    expect(seen).to_be_visible()
+    page.screenshot(path=lab.screenshots / "lab-pictures-alt-untrusted.png")
+    assert seen.evaluate("img => img.naturalWidth") == 60
+
+    exported = lab.context.new_page()
+    exported.set_content(export(notebook.path))
+    expect(exported.locator(f'img[alt="{alt}"]')).to_be_visible()
+    exported.screenshot(path=lab.screenshots / "lab-pictures-alt-exported.png")
+    assert notebook.complaints == []

@@ -12,7 +12,7 @@ export const SUFFIXES = {
 
 const MAGIC = /^\s*(%%?)kimi(?:_estimate|_describe)?(?![\w.])/;
 const WORD = /^\s*%%?\w+/;
-const ALONE = "upload|no-stream|dry-run|raw|json|compare|short|long|alt";
+const ALONE = "upload|no-stream|dry-run|raw|json|compare|short|long|alt|fresh";
 const VALUED = "model|system|image|image-size|video|out|max-tokens|stop|thinking|effort|lang";
 const VALUE = `(?:"(?:[^"\\\\]|\\\\.)*"|'[^']*'|[^\\s"'\\\\])+`;
 const FLAG = new RegExp(`\\s+(?:--(?:${ALONE})|(?:-[msio]|--(?:${VALUED}))(?:=|\\s+)${VALUE})(?=\\s|$)`, "y");
