@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from environments import make_environment
+from giving import RED, give, name_saved
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from .conftest import OpenFrontend
 
-LOAD, PROMPT, LONG = range(3)
+LOAD, PROMPT, LONG, TEXT, ASK = range(5)
 PACKAGES = ("jupyterlab==4.2.*", "ipykernel<7")
 VERSIONS = "import ipykernel, kimi_magics\nprint(ipykernel.__version__, kimi_magics.__file__)"
 WAIT_FOR_FILE = "import pathlib, time\nwhile not pathlib.Path('go on').exists(): time.sleep(0.05)"
@@ -74,7 +75,8 @@ def opened(open_frontend: OpenFrontend, oldest_python: str) -> Iterator[Opened]:
     """A notebook whose kernel has the extension; the cell LONG runs until the test creates a file."""
     with open_frontend("lab", python=oldest_python) as lab:
         sent = _watch(lab.context)
-        notebook = lab.open([f"%load_ext kimi_magics\n{VERSIONS}", "%%kimi --thinking off\nTell me", WAIT_FOR_FILE])
+        prompt, ask = "%%kimi --thinking off\nTell me", "%kimi --thinking off -i attachment:* In one word: what?"
+        notebook = lab.open([f"%load_ext kimi_magics\n{VERSIONS}", prompt, WAIT_FOR_FILE, "", ask])
         opened = Opened(notebook, sent)
         expect(opened.gauge).to_have_attribute("data-state", "unloaded")
         notebook.screenshot("oldest-unloaded")
@@ -159,6 +161,31 @@ def test_one_question_waits_for_the_end_of_the_cell_that_runs(opened: Opened, sa
     notebook.screenshot("oldest-counted-after")
     # The question that waited is about the first word; the next one is about all.
     assert count_requests(sandbox) - requests <= 2
+
+
+def test_a_pasted_picture_is_saved_and_named_in_the_cell(opened: Opened) -> None:
+    notebook = opened.notebook
+    first = notebook.cell(PROMPT).locator(".cm-line").first
+    give(notebook, PROMPT, "paste", RED)
+    expect(first).to_have_text(f"%%kimi --thinking off -i {name_saved(RED)}")
+    assert (notebook.path.parent / name_saved(RED)).read_bytes() == RED
+    notebook.screenshot("oldest-pasted")
+    notebook.page.keyboard.press("Control+Z")
+    expect(first).to_have_text("%%kimi --thinking off")
+
+
+def test_an_attachment_is_found_once_the_notebook_is_saved(opened: Opened) -> None:
+    notebook = opened.notebook
+    notebook.cell(TEXT).locator(".jp-InputPrompt").click()
+    notebook.page.keyboard.press("m")
+    notebook.page.keyboard.press("Enter")
+    give(notebook, TEXT, "paste", RED)
+    expect(notebook.cell(TEXT).locator(".cm-content")).to_contain_text("(attachment:")
+    notebook.run(ASK)
+    notebook.wait_for_output(ASK, "no Markdown cell has an attachment .* save the notebook")
+    notebook.save()
+    notebook.run(ASK)
+    notebook.wait_for_output(ASK, r" in / .* out")
 
 
 def test_page_complains_of_nothing(opened: Opened) -> None:

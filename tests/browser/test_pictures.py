@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import PIL.Image
 import pytest
 from driver import PacedStream, build_stream
+from giving import BLUE, GREEN, PHOTO, RED, give, make_picture, name_saved
 from playwright.sync_api import expect
 
 from kimi_magics.sandbox import Sandbox, SandboxOptions
@@ -27,58 +27,11 @@ if TYPE_CHECKING:
     from .conftest import WaitFor
 
 LOAD = "%load_ext kimi_magics\n%kimi_config gauge=off"
-#: Gives files to the editor as a user does by the clipboard or the mouse.
-GIVE = """(content, {kind, files, text, padding}) => {
-    const data = new DataTransfer();
-    for (const {name, type, base64} of files) {
-        const bytes = Uint8Array.from(atob(base64), one => one.charCodeAt(0));
-        data.items.add(new File([bytes, new Uint8Array(padding)], name, {type}));
-    }
-    if (text) data.setData("text/plain", text);
-    const box = content.querySelector(".cm-line").getBoundingClientRect();
-    const place = {clientX: box.left + 2, clientY: box.top + box.height / 2};
-    const options = {bubbles: true, cancelable: true, ...place};
-    const events = kind === "paste"
-        ? [new ClipboardEvent("paste", {...options, clipboardData: data})]
-        : ["dragenter", "dragover", "drop"].map(name => new DragEvent(name, {...options, dataTransfer: data}));
-    for (const event of events) content.dispatchEvent(event);
-}"""
-
-
-def make_picture(width: int, height: int, color: str, kind: str = "PNG") -> bytes:
-    out = io.BytesIO()
-    PIL.Image.new("RGB", (width, height), color).save(out, kind)
-    return out.getvalue()
-
-
-def name_saved(data: bytes, suffix: str = "png") -> str:
-    return f"images/pasted-{hashlib.sha256(data).hexdigest()[:8]}.{suffix}"
-
-
-def give(
-    notebook: NotebookPage,
-    index: int,
-    kind: str,
-    *pictures: bytes,
-    mime: str = "image/png",
-    text: str = "",
-    padding: int = 0,
-) -> None:
-    """Paste or drop pictures, each with `padding` bytes more, into a cell, with the cursor at its end."""
-    content = notebook.cell(index).locator(".cm-content")
-    content.click()
-    notebook.page.keyboard.press("Control+End")
-    files = [{"name": "image.png", "type": mime, "base64": b64encode(data).decode()} for data in pictures]
-    content.evaluate(GIVE, {"kind": kind, "files": files, "text": text, "padding": padding})
 
 
 def wait_for_source(notebook: NotebookPage, index: int, *lines: str) -> None:
     """Wait until the cell's editor holds these lines."""
     expect(notebook.cell(index).locator(".cm-line")).to_have_text(list(lines), use_inner_text=True)
-
-
-RED, GREEN, BLUE = (make_picture(*size) for size in ((60, 40, "red"), (30, 70, "green"), (50, 50, "blue")))
-PHOTO = make_picture(33, 44, "orange", "JPEG")
 
 
 def start(frontend: Frontend, *cells: str) -> NotebookPage:
