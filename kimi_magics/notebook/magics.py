@@ -289,7 +289,11 @@ class KimiMagics(Magics):
         config, cell = self.session.config, cell or cell_id(self._shell)
         expected = self.session.expect_tokens(prompt) if self._gauge is not None else 0
         view = view or choose_view(
-            self._shell, prompt, chosen=config.get("view"), has_footer=config.get("footer") == "on"
+            self._shell,
+            prompt,
+            chosen=config.get("view"),
+            has_footer=config.get("footer") == "on",
+            count=self.session.counting.recall_medium,
         )
         reply = self.session.open_reply(prompt)
         is_kept = True

@@ -81,12 +81,12 @@ class WidgetView:
         *,
         cell: str,
         has_footer: bool,
-        count: Count = lambda _medium, _model: None,
+        count: Count | None = None,
     ) -> None:
         self.has_footer = has_footer
         self._shell = shell
         self._prompt = prompt
-        self._count = count
+        self._count = count or (lambda _medium, _model: None)
         self._cell = cell
         self._handle: DisplayHandle | None = None
         self._widget: ReplyWidget | None = None

@@ -41,14 +41,21 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.display import DisplayHandle
 
+    from kimi_magics.notebook.thumbnails import Count
+
 # Escape sequences of a model could rewrite the terminal: only line breaks and tabs pass.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _DIM, _RESET, _TO_END_OF_LINE = "\x1b[2m", "\x1b[0m", "\x1b[K"
 _UPDATE_SECONDS = 0.1
 
 
-def choose_view(shell: InteractiveShell, prompt: Prompt, *, chosen: str, has_footer: bool) -> View:
-    """Return the view for this shell, by the rule above unless one was chosen."""
+def choose_view(
+    shell: InteractiveShell, prompt: Prompt, *, chosen: str, has_footer: bool, count: Count | None = None
+) -> View:
+    """Return the view for this shell, by the rule above unless one was chosen.
+
+    `count` gives the tokens of an image or video, where the host has counted it.
+    """
     kind = chosen
     if kind == "auto":
         kind = "plain" if not is_kernel(shell) else "widget" if is_live(shell) else "once"
@@ -58,7 +65,7 @@ def choose_view(shell: InteractiveShell, prompt: Prompt, *, chosen: str, has_foo
     if kind == "widget":
         from kimi_magics.notebook.reply_widget import WidgetView
 
-        return WidgetView(shell, prompt, cell=cell_id(shell) or "", has_footer=has_footer)
+        return WidgetView(shell, prompt, cell=cell_id(shell) or "", has_footer=has_footer, count=count)
     return MarkdownView(has_footer=has_footer, is_live=kind == "markdown")
 
 
