@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn
 
-from kimi_magics.core.media import read_size
+from kimi_magics.core.sizes import read_size
 from kimi_magics.errors import MagicLineError, holds_key
 
 ThinkingMode = Literal["on", "off", "keep"]

@@ -85,4 +85,5 @@ def figure_html(encoded: str, mime: str, *, alt: str, width: int | None = None, 
     """Return a picture, its bytes in base64, with its alt text as HTML that shows nothing else."""
     sides = "".join(f' {name}="{side}"' for name, side in (("width", width), ("height", height)) if side)
     source = f"data:{html.escape(mime)};base64,{html.escape(encoded)}"
-    return f'<figure><img src="{source}" alt="{html.escape(alt)}"{sides}></figure>'
+    # Browsers would indent a figure.
+    return f'<figure style="margin: 0"><img src="{source}" alt="{html.escape(alt)}"{sides}></figure>'

@@ -55,18 +55,23 @@ def read_style(text: str) -> Style:
     return Style(unit, newline, colon, comma, text.isascii() and _ESCAPED.search(text) is not None)
 
 
-def find_value(text: str, path: Path) -> tuple[int, int]:
-    """Return where the value at `path` begins and ends. Raises KeyError when there is none."""
-    start = _skip(text, 0)
-    end = len(text.rstrip())
+def find_value(text: str, path: Path, *, origin: int = 0) -> tuple[int, int]:
+    """Return where the value at `path` begins and ends, from the value that begins at `origin`.
+
+    Raises KeyError when there is none.
+    """
+    start, end = _skip(text, origin), -1
     for step in path:
         start, end = _find_member(text, start, step) if isinstance(step, str) else _find_item(text, start, step)
-    return start, end
+    return start, end if path else _DECODER.raw_decode(text, start)[1]
 
 
-def set_member(text: str, path: Path, key: str, value: Any, *, style: Style) -> str:
-    """Return the text with `key` of the object at `path` set to `value`; a new one in its place by the alphabet."""
-    start, end = find_value(text, path)
+def set_member(text: str, path: Path, key: str, value: Any, *, style: Style, origin: int = 0) -> str:
+    """Return the text with `key` of the object at `path` set to `value`; a new one in its place by the alphabet.
+
+    The path begins at the value that begins at `origin`, which is still its place in the text that is returned.
+    """
+    start, end = find_value(text, path, origin=origin)
     members = list(_members(text, start))
     old = next((member for member in reversed(members) if member.key == key), None)
     lead = text[start + 1 : members[0].start] if members else ""

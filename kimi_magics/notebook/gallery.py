@@ -6,8 +6,7 @@ once; together they stay within a bound, and the oldest go first.
 
 from __future__ import annotations
 
-import base64
-import hashlib
+from binascii import a2b_base64
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -139,7 +138,7 @@ class Gallery:
         if mime is not None:
             data = bundle[mime]
             # matplotlib gives base64, PIL bytes.
-            data = base64.b64decode(data) if isinstance(data, str) else bytes(data)
+            data = a2b_base64(data) if isinstance(data, str) else bytes(data)
             self._add(mime, data, "", display_id)
         elif bundle.get("image/svg+xml"):
             self._add("image/svg+xml", b"", "svg", display_id)
@@ -147,7 +146,9 @@ class Gallery:
             self._add("application/vnd.plotly.v1+json", b"", "plotly", display_id)
 
     def _add(self, mime: str, data: bytes, trouble: Trouble, display_id: str | None) -> None:
-        digest = hashlib.sha256(data).hexdigest() if data else f"{trouble}-{len(self._displays)}"
+        from hashlib import blake2b  # not for every kernel that loads the magics
+
+        digest = blake2b(data).hexdigest() if data else f"{trouble}-{len(self._displays)}"
         cell = cell_id(self._shell) or self._cell
         count = max(0, len(self._shell.user_ns.get("In", ())) - 1)
         with self._lock:

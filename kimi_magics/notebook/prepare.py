@@ -17,7 +17,8 @@ from threading import Lock
 from typing import IO, TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from kimi_magics.core.media import Image, Origin, fit_size
+from kimi_magics.core.media import Image, Origin
+from kimi_magics.core.sizes import fit_size
 from kimi_magics.errors import ImageError
 from kimi_magics.notebook.pictures import Render, read_picture
 
