@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -169,6 +171,29 @@ def test_the_bytes_are_not_copied_to_be_sent() -> None:
         tracemalloc.stop()
     assert arrived[-1] > len(video.data)
     assert peak < 0.1 * len(video.data)
+
+
+def test_a_refusal_in_the_midst_of_the_upload_is_read() -> None:
+    body = b'{"error":{"message":"too big","type":""}}'
+    answer = b"HTTP/1.1 413 No\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    def serve() -> None:
+        line, _ = server.accept()
+        with line:
+            line.recv(4096)
+            line.sendall(answer)
+            line.shutdown(socket.SHUT_WR)
+            while line.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = KimiClient(f"http://127.0.0.1:{server.getsockname()[1]}/v1", "sandbox", catalog=CATALOG)
+        with pytest.raises(RequestTooLargeError, match="413: too big"):
+            client.files.upload(Video(bytes(20_000_000), "video/mp4", "film"))
+        client.close()
+        thread.join()
 
 
 # ---------------------------------------------------------------- with a scripted host
