@@ -252,19 +252,43 @@ def held(lab: Frontend) -> Iterator[NotebookPage]:
         stream.hurry()
 
 
+def choose_theme(notebook: NotebookPage, name: str) -> None:
+    notebook.page.locator(".lm-MenuBar-item", has_text=re.compile("^Settings$")).click()
+    notebook.page.get_by_text("Theme", exact=True).hover()
+    notebook.page.get_by_text(name, exact=True).click()
+    is_light = "true" if name.endswith("Light") else "false"
+    notebook.page.locator(f"body[data-jp-theme-light={is_light}]").wait_for(state="attached")
+    notebook.page.locator("#jupyterlab-splash").wait_for(state="detached")
+
+
 def test_what_is_sent_is_shown_while_the_answer_comes_and_gone_after_it(held: NotebookPage, wait_for: WaitFor) -> None:
-    held.stream.set(build_stream("They show nothing. " * 40), 0.02, held_at=4)
+    held.stream.set(build_stream("They show nothing. " * 800), 0.05, held_at=4)
     held.run(1)
     strip = held.outputs(1).locator(".kimi-media")
-    expect(strip.locator("img")).to_have_count(3)
-    expect(strip.locator("figcaption").nth(0)).to_have_text(re.compile("photo of the valley"))
-    wait_for(lambda: strip.locator("img").nth(0).evaluate("img => img.naturalWidth") > 0, what="they are drawn")
+    pictures = strip.locator("img[alt=''][src^='data:image/']")
+    expect(pictures).to_have_count(3)
+    expect(strip.locator("figcaption").nth(0)).to_have_text(
+        re.compile(r"photo of the valley\.jpgJPEG 5000×3000 .* → JPEG 3600×2160 .* · ≈ 4,154 tokens")
+    )
+    wait_for(lambda: pictures.nth(0).evaluate("img => img.naturalWidth") > 0, what="they are drawn")
+    # The places have their size before the pictures come: nothing moves.
+    assert {one.bounding_box()["height"] for one in strip.locator(".kimi-medium").all()} == {72}
     held.screenshot("pictures-live")
+    choose_theme(held, "JupyterLab Dark")
+    held.screenshot("pictures-live-dark")
+    choose_theme(held, "JupyterLab Light")
+
+    assert "data:image" not in json.dumps(held.save())
     held.stream.go_on()
-    held.wait_until_done(1)
+    held.reload(is_busy=True)
+    expect(pictures).to_have_count(3)
+    held.screenshot("pictures-live-reloaded")
+    held.stream.hurry()
+    held.wait_for_output(1, r" in / .* out")
     expect(strip).to_have_count(0)
     held.wait_until_idle()
     assert "data:image" not in json.dumps(held.save())
+    assert held.complaints == []
 
 
 # ---------------------------------------------------------------- alt text

@@ -103,6 +103,21 @@ def test_a_page_is_told_of_a_widget_that_grows_and_then_of_plain_markdown(front_
     assert closed["comm_id"] == comm
 
 
+def test_what_is_sent_is_told_once_and_apart_from_what_comes(front_end: FrontEnd) -> None:
+    front_end.run("import PIL.Image\nred, teal = (PIL.Image.new('RGB', (60, 40), name) for name in ('red', 'teal'))")
+    messages = front_end.run("%kimi -i red -i teal --thinking off Tell me about them")
+    [opened] = [message["content"]["data"]["state"] for message in messages if message["msg_type"] == "comm_open"]
+    data = [message["content"]["data"] for message in messages if message["msg_type"] == "comm_msg"]
+    [update] = [one["state"] for one in data if one["method"] == "update"]
+
+    assert opened["media"] == [{"label": name, "text": "", "thumbnail": ""} for name in ("red", "teal")]
+    assert [row["label"] for row in update["media"]] == ["red", "teal"]
+    assert all(row["thumbnail"].startswith("data:image/") and "60×40" in row["text"] for row in update["media"])
+    assert "data:image" not in str([message for message in messages if is_custom(message)])
+    assert "data:image" not in str([message for message in messages if "display" in message["msg_type"]])
+    assert_no_widget_is_left(front_end)
+
+
 def test_no_comm_and_no_widget_is_left_after_answers(front_end: FrontEnd) -> None:
     for prompt in ("one", "two", "three"):
         front_end.run(f"%kimi --thinking off In one word: {prompt}")
