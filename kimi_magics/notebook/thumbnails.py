@@ -16,6 +16,7 @@ from kimi_magics.notebook.bundles import Bundle
 
 #: The largest thumbnail, in pixels; pages show it at half its size, sharp on fine screens.
 _BOX = (320, 160)
+_FRAME = "max-height: 80px; max-width: 160px; border: 1px solid var(--jp-border-color2, #e0e0e0)"
 _SMALL = "color: var(--jp-ui-font-color2, #616161); font-size: 0.85em"
 
 #: By digest: a cell shows the same pictures while it is written and when it runs.
@@ -100,6 +101,6 @@ def media_bundle(rows: list[MediaRow]) -> Bundle:
 
 def _write_figure(number: int, row: MediaRow) -> str:
     name = html.escape(row.label)
-    picture = f'<img src="{row.thumbnail}" alt="{name}" style="max-height: 80px; max-width: 160px">'
+    picture = f'<img src="{row.thumbnail}" alt="{name}" style="{_FRAME}">'
     caption = f'<figcaption style="{_SMALL}">{number}. {name}<br>{html.escape(row.text)}</figcaption>'
-    return f'<figure style="margin: 0; max-width: 340px">{picture if row.thumbnail else ""}{caption}</figure>'
+    return f'<figure style="margin: 0; max-width: 420px">{picture if row.thumbnail else ""}{caption}</figure>'
