@@ -240,7 +240,10 @@ class Lookup:
         return [Found(value, label)]
 
     def _find_video(self, name: str, variables: Mapping[str, Any]) -> Video:
-        path = self._find_file(name)
+        try:
+            path = self._find_file(name)
+        except ImageError:
+            path = None  # a folder, which is said below in the words for videos
         first = re.split(r"[.\[]", name)[0]
         if path is None and first in variables:
             return self._videos.find(resolve(name, variables), label=_short(name))

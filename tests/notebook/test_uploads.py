@@ -459,6 +459,10 @@ def test_a_refused_video_fails_the_cell_and_nothing_is_sent(cells: Any, sandbox:
     ran = cells.run(f"%kimi --video {tmp_path}/plot.png What is this?")
     assert "is a picture, not a video" in ran.shown_error
     assert "-i" in ran.shown_error
+    for name, message in [(tmp_path, "is a folder"), (tmp_path / "none.mp4", "there is no file"), ("clip", "no file")]:
+        ran = cells.run(f"%kimi --video {name} What is this?")
+        assert ran.shown_error.startswith("VideoError")
+        assert message in ran.shown_error
     assert sandbox.requests == []
 
 
