@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from driver import NotebookPage
 
 #: Gives files to the editor as a user does by the clipboard or the mouse.
-GIVE = """(content, {kind, files, text, padding}) => {
+GIVE = """(content, {kind, files, text, padding, beside}) => {
     const data = new DataTransfer();
     for (const {name, type, base64} of files) {
         const bytes = Uint8Array.from(atob(base64), one => one.charCodeAt(0));
@@ -26,7 +26,8 @@ GIVE = """(content, {kind, files, text, padding}) => {
     const events = kind === "paste"
         ? [new ClipboardEvent("paste", {...options, clipboardData: data})]
         : ["dragenter", "dragover", "drop"].map(name => new DragEvent(name, {...options, dataTransfer: data}));
-    for (const event of events) content.dispatchEvent(event);
+    const target = beside ? content.closest(".cm-editor").querySelector(".cm-panel") : content;
+    for (const event of events) target.dispatchEvent(event);
 }"""
 
 
@@ -48,13 +49,17 @@ def give(
     mime: str = "image/png",
     text: str = "",
     padding: int = 0,
+    beside: bool = False,
 ) -> None:
-    """Paste or drop pictures, each with `padding` bytes more, into a cell, with the cursor at its end."""
+    """Paste or drop pictures, each with `padding` bytes more, into a cell, with the cursor at its end.
+
+    With `beside` they are dropped on the first panel below the text, as the gauge is one.
+    """
     content = notebook.cell(index).locator(".cm-content")
     content.click()
     notebook.page.keyboard.press("Control+End")
     files = [{"name": "image.png", "type": mime, "base64": b64encode(data).decode()} for data in pictures]
-    content.evaluate(GIVE, {"kind": kind, "files": files, "text": text, "padding": padding})
+    content.evaluate(GIVE, {"kind": kind, "files": files, "text": text, "padding": padding, "beside": beside})
 
 
 RED, GREEN, BLUE = (make_picture(*size) for size in ((60, 40, "red"), (30, 70, "green"), (50, 50, "blue")))

@@ -99,7 +99,8 @@ def test_a_dropped_picture_belongs_to_the_prompt_that_it_is_dropped_on(lab: Fron
     wait_for_source(notebook, 1, f"%kimi -i red.png --max-tokens 50 -i {name_saved(GREEN)} What is it?", "x = 1")
     assert run_and_see(notebook, 1, sandbox) == [(60, 40), (30, 70)]
     for index, magic, rest in ((2, "%kimi_estimate", " What?"), (3, "%kimi_describe", "")):
-        give(notebook, index, "drop", GREEN)
+        # A gauge is part of its prompt.
+        give(notebook, index, "drop", GREEN, beside=True)
         wait_for_source(notebook, index, f"{magic} -i {name_saved(GREEN)}{rest}")
     assert notebook.complaints == []
 

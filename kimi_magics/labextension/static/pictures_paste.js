@@ -89,6 +89,14 @@ export function makeExtension({ state, view }, { save, findPath, separate }) {
     return true;
   }
 
+  /** Let the browser know that the pictures which it drags can be dropped here. */
+  function allow(editor, event, position) {
+    const kinds = [...(event.dataTransfer?.items ?? [])].map(item => item.type);
+    if (!kinds.some(kind => SUFFIXES[kind]) || !isPrompt(editor, position)) return false;
+    event.dataTransfer.dropEffect = "copy";
+    return true;
+  }
+
   /** The pictures among what the file browser drags, as they would be named. */
   function pathsOf(event, editor) {
     const dragged = event.mimeData?.getData(CONTENTS_MIME);
@@ -111,12 +119,7 @@ export function makeExtension({ state, view }, { save, findPath, separate }) {
       if (!files.length || isText(data.getData("text/plain"), files.map(file => file.name))) return false;
       return take(editor, files, editor.state.selection.main.head, "input.paste");
     },
-    dragover: (event, editor) => {
-      const kinds = [...(event.dataTransfer?.items ?? [])].map(item => item.type);
-      if (!kinds.some(kind => SUFFIXES[kind]) || !isPrompt(editor, placeOf(event, editor))) return false;
-      event.dataTransfer.dropEffect = "copy";
-      return true;
-    },
+    dragover: (event, editor) => allow(editor, event, placeOf(event, editor)),
     drop: (event, editor) => take(editor, event.dataTransfer?.files ?? [], placeOf(event, editor), "input.drop"),
     "lm-dragenter": accept,
     "lm-dragover": accept,
@@ -127,7 +130,20 @@ export function makeExtension({ state, view }, { save, findPath, separate }) {
       return insert(editor, paths, placeOf(event, editor), "input.drop");
     },
   });
-  return [notes, state.Prec.high(handlers)];
+
+  /** What is dropped on the gauge is meant for its prompt; left alone, the browser would go to the picture. */
+  const around = view.ViewPlugin.define(editor => {
+    const gone = new AbortController();
+    const isAside = event => !event.defaultPrevented && !editor.contentDOM.contains(event.target);
+    const position = () => editor.state.selection.main.head;
+    const catchDrag = event => isAside(event) && allow(editor, event, position()) && event.preventDefault();
+    const catchDrop = event =>
+      isAside(event) && take(editor, event.dataTransfer?.files ?? [], position(), "input.drop") && event.preventDefault();
+    editor.dom.addEventListener("dragover", catchDrag, { signal: gone.signal });
+    editor.dom.addEventListener("drop", catchDrop, { signal: gone.signal });
+    return { destroy: () => gone.abort() };
+  });
+  return [notes, state.Prec.high(handlers), around];
 }
 
 /** Draw the notes of an editor as a panel below its text. */
