@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import PIL.Image
 import pytest
 from kernels import FrontEnd, is_end, start_kernel
 
@@ -137,6 +141,36 @@ def test_it_answers_while_a_cell_runs(page: Page, front_end: FrontEnd) -> None:
     assert report["state"] == "counted"
     assert took < 2.5
     assert [message["content"]["text"] for message in messages if message["msg_type"] == "stream"] == ["done\n"]
+
+
+def test_a_cell_gets_the_picture_that_its_page_alone_has(page: Page, front_end: FrontEnd, sandbox: Sandbox) -> None:
+    out = io.BytesIO()
+    PIL.Image.new("RGB", (60, 40), "red").save(out, "PNG")
+    answer = json.dumps([["image/png", base64.b64encode(out.getvalue()).decode()]])
+    ran = front_end.start("%kimi --thinking off -i attachment:plot.png In one word: what?")
+    question = page.wait(op="pictures")
+    # In pieces, as a page sends what is large.
+    for index, piece in enumerate((answer[:50], answer[50:])):
+        number = question["number"]
+        page.tell({"op": "pictures", "number": number, "index": index, "count": 2, "piece": piece})
+    front_end.listen(lambda message: is_end(message, ran))
+    [body] = [request.body for request in sandbox.requests if request.path.endswith("/chat/completions")]
+    url = body["messages"][-1]["content"][0]["image_url"]["url"]
+
+    assert (question["what"], question["name"]) == ("attachments", "plot.png")
+    assert PIL.Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size == (60, 40)
+
+
+def test_a_page_that_never_comes_is_not_waited_for_long(page: Page, front_end: FrontEnd) -> None:
+    begun = time.monotonic()
+    messages = front_end.run("%kimi_estimate -i attachment:plot.png What is it?")
+    took = time.monotonic() - begun
+    [error] = [message["content"] for message in messages if message["msg_type"] == "error"]
+
+    assert "no Markdown cell has an attachment plot.png" in error["evalue"]
+    # Whoever is there is called and given three seconds.
+    assert [message["msg_type"] for message in messages].count("comm_open") == 1
+    assert took > 3
 
 
 def test_a_figure_of_a_running_cell_outlives_the_questions(page: Page, front_end: FrontEnd) -> None:
