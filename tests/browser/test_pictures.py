@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 from base64 import b64decode, b64encode
@@ -103,6 +104,54 @@ def test_a_dropped_picture_belongs_to_the_prompt_that_it_is_dropped_on(lab: Fron
         give(notebook, index, "drop", GREEN, beside=True)
         wait_for_source(notebook, index, f"{magic} -i {name_saved(GREEN)}{rest}")
     assert notebook.complaints == []
+
+
+#: A text with the cursor as ¦, and with the place as |, or "" where nothing is a prompt.
+PLACES = {
+    "%%kimi¦\nhi": "%%kimi|\nhi",
+    "\n%%kimi -i a.png  -m x  \nhi¦": "\n%%kimi -i a.png  -m x|  \nhi",
+    '%%kimi --raw -o out --image="a b.png"\n¦': '%%kimi --raw -o out --image="a b.png"|\n',
+    "%%kimi -s 'it¦ is\nhi": "%%kimi| -s 'it is\nhi",
+    "x = 1\n%kimi -i 'a b.png' --stop=5 what -m¦ is\n%kimi": "x = 1\n%kimi -i 'a b.png' --stop=5| what -m is\n%kimi",
+    "  %kimi_describe --alt last¦": "  %kimi_describe --alt| last",
+    "%kimi_estimate --unknown x¦": "%kimi_estimate| --unknown x",
+    "x =¦ 1\n%kimi hi": "",
+    "%%time\n%kimi hi¦": "",
+    "%kimi_models¦": "",
+    "%%kimis\n¦": "",
+    "¦": "",
+}
+FIND_PLACES = """async drafts => {
+    const script = [...document.scripts].find(one => one.src.includes("kimi-magics/static/remoteEntry"));
+    const text = await import(new URL("./pictures_text.js", script.src).href);
+    const makeDoc = source => ({
+        sliceString: (from, to) => source.slice(from, to),
+        lineAt: position => {
+            const from = source.lastIndexOf("\\n", position - 1) + 1;
+            return {from, text: source.slice(from).split("\\n")[0]};
+        },
+    });
+    const find = draft => {
+        const source = draft.replace("¦", "");
+        const place = text.findPlace(makeDoc(source), draft.indexOf("¦"));
+        return place == null ? "" : source.slice(0, place) + "|" + source.slice(place);
+    };
+    const ways = [["", "a.png"], ["x", "x/images/a.png"], ["x/y", "x/z/a.png"], ["x", "a.png"]];
+    return [
+        Object.fromEntries(drafts.map(draft => [draft, find(draft)])),
+        ways.map(([folder, path]) => text.findWay(folder, path)),
+        ["a.png", "a b.png", "it's.png"].map(text.quote),
+    ];
+}"""
+
+
+def test_a_picture_is_named_behind_the_flags_and_as_the_line_is_read(lab: Frontend) -> None:
+    notebook = lab.open([""])
+    places, ways, quoted = notebook.page.evaluate(FIND_PLACES, list(PLACES))
+    assert places == PLACES
+    assert ways == ["a.png", "images/a.png", "../z/a.png", "../a.png"]
+    assert quoted == ["a.png", "'a b.png'", '"it\'s.png"']
+    assert [shlex.split(one) for one in quoted] == [["a.png"], ["a b.png"], ["it's.png"]]
 
 
 def test_whatever_else_is_pasted_or_dropped_is_left_to_the_front_end(lab: Frontend) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import kimi_magics
 from kimi_magics.notebook.page_pictures import NotebookPictures, find_notebook
+from kimi_magics.notebook.parsers import PARSERS
 
 
 def encode(text: str) -> str:
@@ -115,3 +118,15 @@ def test_the_notebook_is_the_one_that_the_front_end_names(
     assert find_notebook({}) is None
     monkeypatch.setenv("JPY_SESSION_NAME", str(Path(__file__)))
     assert find_notebook({}) is None
+
+
+def test_the_page_knows_the_flags_behind_which_it_names_a_picture() -> None:
+    source = (Path(kimi_magics.__file__).parent / "labextension" / "static" / "pictures_text.js").read_text("utf-8")
+    known = dict(re.findall(r'^const (ALONE|VALUED) = "([a-z|-]+)";$', source, re.MULTILINE))
+    options = [one for name in ("kimi", "kimi_estimate", "kimi_describe") for one in PARSERS[name].options]
+    for is_valued, name in ((False, "ALONE"), (True, "VALUED")):
+        wanted = {one.long_name.removeprefix("--") for one in options if one.takes_value == is_valued}
+        assert set(known[name].split("|")) == wanted
+    short = {name for one in options for name in one.names if not name.startswith("--")}
+    assert short == {"-m", "-s", "-i", "-o"}
+    assert "-[msio]" in source
