@@ -202,7 +202,7 @@ class _Command:
             self._progress.begin(self._done + self._failed + 1, self._total, f"{path.name} {group[0].place}")
             try:
                 alt, is_reused = self._obtain(group[0], label=f"{path.name} {group[0].place}")
-                notebook, count = _put(notebook, group[0].digest, alt)
+                notebook, count = _put(notebook, group, alt)
             except InterruptedReplyError:
                 raise
             except _OF_ONE as error:
@@ -265,16 +265,17 @@ def _next_group(notebook: Notebook, wanted: set[str]) -> list[Target]:
     return [target for target in targets if target.digest == first] if first else []
 
 
-def _put(notebook: Notebook, digest: str, alt: str) -> tuple[Notebook, int]:
-    """Write an alt text to every picture with this hash; read again what another program wrote meanwhile."""
+def _put(notebook: Notebook, group: list[Target], alt: str) -> tuple[Notebook, int]:
+    """Write an alt text to pictures that are the same; find them again in what another program wrote meanwhile."""
+    digest = group[0].digest
     for _ in range(_MOST_CONFLICTS):
-        group = [target for target in find_targets(notebook) if target.digest == digest]
         if not group:
             raise ImageError("the picture is no longer there: the notebook was changed meanwhile")
         try:
             return write_notebook(notebook, write_alts(notebook, [(target, alt) for target in group])), len(group)
         except NotebookChangedError:
             notebook = read_notebook(notebook.path)
+            group = _next_group(notebook, {digest})
     raise NotebookChangedError(
         f"{notebook.path} is being written again and again by another program", remedy="close it there, and try again"
     )

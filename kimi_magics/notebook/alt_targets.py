@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from kimi_magics.core.describing import figure_html
-from kimi_magics.core.json_text import read_style, set_member, splice_string
+from kimi_magics.core.json_text import Style, find_value, set_member, splice_string
 from kimi_magics.core.markdown_images import MarkdownImage, find_bare_images
 from kimi_magics.errors import ImageError
 from kimi_magics.store.notebooks import Notebook
@@ -48,16 +48,16 @@ class Target:
     #: Why it is passed over, as one that is somewhere else; empty when it is not.
     skipped: str = ""
     image: MarkdownImage | None = None
+    #: The SHA-256 of the picture as it stands in the notebook.
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", hashlib.sha256(self.data).hexdigest())
 
     @property
     def place(self) -> str:
         """Where it is, as `cell 5 output 0` or `cell 3 line 1`."""
         return f"cell {self.cell} {'output' if self.is_output else 'line'} {self.index}"
-
-    @property
-    def digest(self) -> str:
-        """The SHA-256 of the picture as it stands in the notebook."""
-        return hashlib.sha256(self.data).hexdigest()
 
 
 def find_targets(notebook: Notebook) -> list[Target]:
@@ -182,25 +182,30 @@ def write_alts(notebook: Notebook, alts: Sequence[tuple[Target, str]]) -> str:
     for target, alt in order:
         try:
             write = _write_output if target.is_output else _write_markdown
-            text = write(text, notebook.cells[target.cell], target, alt)
+            text = write(text, notebook.cells[target.cell], target, alt, notebook.style)
         except (KeyError, IndexError, TypeError) as error:
             raise ImageError(f"{target.place} is no longer there ({error})") from None
     return text
 
 
-def _write_output(text: str, cell: Mapping[str, Any], target: Target, alt: str) -> str:
-    style = read_style(text)
-    path: list[str | int] = ["cells", target.cell, "outputs", target.index]
-    output = cell["outputs"][target.index]
-    data = output["data"]
-    metadata = output.get("metadata")
+def _write_output(text: str, cell: Mapping[str, Any], target: Target, alt: str, style: Style) -> str:
+    # The lines of this output only: in a large notebook each copy of the whole takes long.
+    start, end = find_value(text, ["cells", target.cell, "outputs", target.index])
+    line = text.rfind("\n", 0, start) + 1
+    changed = _change_output(text[line:end], start - line, cell["outputs"][target.index], target, alt, style)
+    return text[:line] + changed + text[end:]
+
+
+def _change_output(text: str, origin: int, output: Mapping[str, Any], target: Target, alt: str, style: Style) -> str:
+    """Return `text`, in which the output begins at `origin`, with the alt text in it."""
+    data, metadata = output["data"], output.get("metadata")
     facts = metadata.get(target.kind) if isinstance(metadata, dict) else None
     if isinstance(facts, dict):
-        text = set_member(text, [*path, "metadata", target.kind], "alt", alt, style=style)
+        text = set_member(text, ["metadata", target.kind], "alt", alt, style=style, origin=origin)
     elif isinstance(metadata, dict):
-        text = set_member(text, [*path, "metadata"], target.kind, {"alt": alt}, style=style)
+        text = set_member(text, ["metadata"], target.kind, {"alt": alt}, style=style, origin=origin)
     else:
-        text = set_member(text, path, "metadata", {target.kind: {"alt": alt}}, style=style)
+        text = set_member(text, [], "metadata", {target.kind: {"alt": alt}}, style=style, origin=origin)
     if "text/html" in data:
         return text
     sides = [_side(facts, name) for name in ("width", "height")]
@@ -208,7 +213,7 @@ def _write_output(text: str, cell: Mapping[str, Any], target: Target, alt: str) 
     page = figure_html(encoded, target.kind, alt=alt, width=sides[0], height=sides[1])
     # As nbformat writes text: a list of lines, unless this notebook does otherwise.
     is_list = not any(isinstance(value, str) for mime, value in data.items() if mime.startswith("text/"))
-    return set_member(text, [*path, "data"], "text/html", [page] if is_list else page, style=style)
+    return set_member(text, ["data"], "text/html", [page] if is_list else page, style=style, origin=origin)
 
 
 def _side(facts: Any, name: str) -> int | None:
@@ -216,7 +221,7 @@ def _side(facts: Any, name: str) -> int | None:
     return side if isinstance(side, int) and 0 < side < 100_000 else None
 
 
-def _write_markdown(text: str, cell: Mapping[str, Any], target: Target, alt: str) -> str:
+def _write_markdown(text: str, cell: Mapping[str, Any], target: Target, alt: str, style: Style) -> str:
     if target.image is None:
         raise KeyError(target.place)
     source = cell["source"]
@@ -230,4 +235,4 @@ def _write_markdown(text: str, cell: Mapping[str, Any], target: Target, alt: str
                 end = min(end, len(line))
                 break
             start, end = start - len(line), end - len(line)
-    return splice_string(text, path, start=start, end=end, new=new, style=read_style(text))
+    return splice_string(text, path, start=start, end=end, new=new, style=style)

@@ -173,10 +173,8 @@ class AltWriter:
 def alt_bundle(picture: Picture, alt: str) -> tuple[Bundle, dict[str, Any]]:
     """Return a picture with its alt text as the bundle and the metadata of one output."""
     encoded = base64.b64encode(picture.data).decode("ascii")
-    bundle: Bundle = {"text/html": figure_html(encoded, picture.mime, alt=alt), "text/plain": alt}
-    if picture.mime in ("image/png", "image/jpeg"):
-        # IPython encodes bytes itself; the other formats are in the HTML only, since few front ends show them bare.
-        bundle[picture.mime] = encoded
+    page = figure_html(encoded, picture.mime, alt=alt)
+    bundle: Bundle = {"text/html": page, picture.mime: encoded, "text/plain": alt}
     return bundle, {picture.mime: {"alt": alt}}
 
 

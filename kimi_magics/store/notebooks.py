@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kimi_magics.core.json_text import Style, read_style
 from kimi_magics.errors import NotebookChangedError, NotebookError
 
 
 @dataclass(frozen=True, slots=True)
 class Notebook:
-    """The text of a notebook file as it stood on the disk, and its content."""
+    """The text of a notebook file as it stood on the disk, its content, and how it is written."""
 
     path: Path
     text: str
     content: dict[str, Any]
+    style: Style
 
     @property
     def cells(self) -> list[dict[str, Any]]:
@@ -48,7 +50,7 @@ def read_notebook(path: Path) -> Notebook:
     return _parse(path, text)
 
 
-def _parse(path: Path, text: str) -> Notebook:
+def _parse(path: Path, text: str, style: Style | None = None) -> Notebook:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -66,7 +68,7 @@ def _parse(path: Path, text: str) -> Notebook:
     cells = content.get("cells")
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise NotebookError(f"{path} is not a notebook: it has no list of cells", remedy="mend the file")
-    return Notebook(path, text, content)
+    return Notebook(path, text, content, style or read_style(text))
 
 
 def check_writable(path: Path) -> None:
@@ -81,7 +83,7 @@ def check_writable(path: Path) -> None:
 
 def write_notebook(notebook: Notebook, text: str) -> Notebook:
     """Put `text` in the place of what was read. Raises NotebookChangedError when the file is no longer that."""
-    changed = _parse(notebook.path, text)
+    changed = _parse(notebook.path, text, notebook.style)
     if text == notebook.text:
         return notebook
     target = notebook.path.resolve()  # a link stays a link

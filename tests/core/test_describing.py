@@ -69,6 +69,7 @@ def test_any_text_becomes_one_line_of_what_can_be_read(text: str) -> None:
 
 
 def test_a_figure_holds_its_sides_where_they_are_known() -> None:
+    source, alt = "data:image/png;base64,QQ==", "a&quot;&lt;b"
     assert figure_html("QQ==", "image/png", alt='a"<b', width=3, height=2) == (
-        '<figure><img src="data:image/png;base64,QQ==" alt="a&quot;&lt;b" width="3" height="2"></figure>'
+        f'<figure style="margin: 0"><img src="{source}" alt="{alt}" width="3" height="2"></figure>'
     )

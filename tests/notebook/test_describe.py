@@ -176,7 +176,10 @@ def test_a_picture_is_shown_again_with_its_alt_text_and_nothing_else(drawn: Any,
     assert "PNG of 30×20 pixels" in alt
     assert drawn["alt"].text == alt
     source = "data:image/png;base64," + base64.b64encode(png()).decode()
-    assert Page(bundle["text/html"]).elements == [("figure", {}), ("img", {"src": source, "alt": alt})]
+    assert Page(bundle["text/html"]).elements == [
+        ("figure", {"style": "margin: 0"}),
+        ("img", {"src": source, "alt": alt}),
+    ]
     assert base64.b64decode(bundle["image/png"]) == png()
     assert set(bundle) == {"text/html", "text/plain", "image/png"}
     assert ran.metadata[0]["image/png"] == {"alt": alt}
@@ -232,6 +235,21 @@ def test_a_broken_call_shows_no_picture_and_keeps_nothing(drawn: Any, sandbox: S
     assert isinstance(ran.error, ReplyBrokenError)
     assert not any("image/png" in bundle for bundle in ran.bundles)
     assert AltStore().get(hashlib.sha256(png()).hexdigest(), "English") is None
+
+
+def test_a_picture_can_be_uploaded_for_its_alt_text(drawn: Any, sandbox: Sandbox) -> None:
+    assert drawn.run("%kimi_describe --alt --upload white").error is None
+    (body,) = bodies(sandbox)
+    assert body["messages"][-1]["content"][0]["image_url"]["url"].startswith("ms://")
+
+
+def test_other_formats_are_shown_as_they_are(drawn: Any, sandbox: Sandbox) -> None:
+    out = io.BytesIO()
+    PIL.Image.new("L", (9, 8)).save(out, "GIF")
+    drawn.shell.user_ns["moving"] = out.getvalue()
+    ran = drawn.run("%kimi_describe --alt moving")
+    assert base64.b64decode(ran.bundles[0]["image/gif"]) == out.getvalue()
+    assert set(ran.metadata[0]["image/gif"]) == {"alt"}
 
 
 def test_the_footer_can_be_off(drawn: Any, sandbox: Sandbox) -> None:
