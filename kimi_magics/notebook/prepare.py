@@ -118,7 +118,7 @@ def _prepare(given: Path | bytes | Pixels, label: str, size: str, *, kind: str |
     except MemoryError:
         raise ImageError(f"{label} does not fit into the memory", remedy="make it smaller") from None
     except Exception as error:  # noqa: BLE001 — what Pillow raises for broken data has no common class
-        if _looks_like_heif(given):
+        if _looks_like_heif(given) and "HEIF" not in PIL.Image.OPEN:
             raise ImageError(f"{label} is a HEIC picture", remedy="pip install pillow-heif reads it") from None
         reason = "too many pixels to be opened safely"
         if not isinstance(error, PIL.Image.DecompressionBombError):

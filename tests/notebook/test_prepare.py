@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import random
 import struct
+import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -333,3 +335,20 @@ _HEADS = [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"RIFF\0\0\0\0W
 @given(st.binary(max_size=300), st.sampled_from(_HEADS))
 def test_noise_gives_our_error(noise: bytes, head: bytes) -> None:
     try_it(head + noise)
+
+
+def test_a_heic_picture_is_read_where_the_plugin_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+    def register() -> None:
+        """Do what the plugin does: teach Pillow a format."""
+        Pillow.register_open(
+            "HEIF", lambda _file, _name: Pillow.new("RGB", (7, 5), "red"), lambda head: b"heic" in head
+        )
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
+    # Put back when the test is done.
+    monkeypatch.setitem(Pillow.OPEN, "HEIF", None)
+    monkeypatch.setattr(Pillow, "ID", [*Pillow.ID])
+    image = prepare_image(heic, label="x")
+    assert (image.width, image.height) == (7, 5)
