@@ -23,9 +23,11 @@ class FrontEnd:
         #: How long a message may take to come.
         self.seconds = seconds
 
-    def run(self, code: str, *, on_message: Callable[[dict], None] = lambda message: None) -> list[dict]:
+    def run(
+        self, code: str, *, cell: str = "abc", on_message: Callable[[dict], None] = lambda message: None
+    ) -> list[dict]:
         """Run a cell; return what was told on iopub until its end, but for changes of state."""
-        ran = self.start(code)
+        ran = self.start(code, cell=cell)
         return self.listen(lambda message: is_end(message, ran), on_message=on_message)
 
     def start(self, code: str, *, cell: str = "abc") -> str:
