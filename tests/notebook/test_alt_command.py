@@ -125,7 +125,8 @@ def test_only_alt_texts_are_added_and_the_rest_stays_to_the_byte(
     first, second = (output["metadata"] for output in after["cells"][0]["outputs"][:2])
     text, other = first["image/png"]["alt"], second["image/jpeg"]["alt"]
     assert ("PNG of 30×20" in text, "of 31×21" in other) == (True, True)
-    page = f'<figure style="margin: 0"><img src="data:image/png;base64,{png}" alt="{text}" width="15" height="10"></figure>'
+    shown_picture = f'<img src="data:image/png;base64,{png}" alt="{text}" width="15" height="10">'
+    page = f'<figure style="margin: 0">{shown_picture}</figure>'
     outputs = expected["cells"][0]["outputs"]
     outputs[0]["data"]["text/html"] = [page]
     outputs[0]["metadata"]["image/png"]["alt"] = text
