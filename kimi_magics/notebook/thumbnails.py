@@ -49,12 +49,18 @@ def describe_media(prompt: Prompt, *, count: Count) -> list[MediaRow]:
 
 
 def _describe_image(image: Image) -> str:
-    now = f"{image.mime.removeprefix('image/').upper()} {image.width}×{image.height} {format_bytes(len(image.data))}"
+    kind, now = (
+        f"{image.mime.removeprefix('image/').upper()} {image.width}×{image.height}",
+        format_bytes(len(image.data)),
+    )
     origin, notes = image.origin, "".join(f" · {note}" for note in image.notes)
     if origin is None:
-        return now + notes
-    size = "" if origin.size_bytes is None else f" {format_bytes(origin.size_bytes)}"
-    return f"{origin.format} {origin.width}×{origin.height}{size} → {now}{notes}"
+        return f"{kind} {now}{notes}"
+    was_kind = f"{origin.format} {origin.width}×{origin.height}"
+    was = "" if origin.size_bytes is None else format_bytes(origin.size_bytes)
+    if was_kind == kind:  # what did not change is said once
+        return f"{kind} {now}{notes}" if was in ("", now) else f"{kind} {was} → {now}{notes}"
+    return f"{was_kind}{was and ' '}{was} → {kind} {now}{notes}"
 
 
 def _describe_video(video: Video) -> str:
