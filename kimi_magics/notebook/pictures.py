@@ -64,6 +64,8 @@ def _read(value: Any, label: str, render: Render | None) -> Path | bytes | PIL.I
     for mime in _RASTERS:
         if mime in shown:
             return _as_bytes(shown[mime], label)
+    if all(hasattr(value, name) for name in ("save", "size", "mode")):
+        return _save_as_pillow_does(value, label)
     raise _refuse(value, label, shown)
 
 
@@ -182,6 +184,16 @@ def _draw_figure(figure: Any, value: Any, label: str) -> bytes:
             box = tight.padded(0.1 * root.dpi).transformed(root.dpi_scale_trans.inverted())
         root.savefig(out, format="png", bbox_inches=box)
     except Exception as error:  # noqa: BLE001 — drawing runs the user's formatters and fonts
+        raise ImageError(f"{label} could not be drawn: {type(error).__name__}: {error}") from None
+    return out.getvalue()
+
+
+def _save_as_pillow_does(value: Any, label: str) -> bytes:
+    """Return what an object writes that is used as those of Pillow are."""
+    out = io.BytesIO()
+    try:
+        value.save(out, format="PNG")
+    except Exception as error:  # noqa: BLE001 — foreign code
         raise ImageError(f"{label} could not be drawn: {type(error).__name__}: {error}") from None
     return out.getvalue()
 

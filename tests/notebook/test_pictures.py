@@ -59,6 +59,16 @@ class Drawn:
         setattr(self, method, lambda **_kinds: answer)
 
 
+class PillowLike:
+    """Has what a picture of Pillow has, and is none."""
+
+    def __init__(self, picture: Pillow.Image) -> None:
+        self.size, self.mode, self._picture = picture.size, picture.mode, picture
+
+    def save(self, file: Any, format: str) -> None:  # noqa: A002 Pillow's word
+        self._picture.save(file, format)
+
+
 def as_floats(value: Pillow.Image) -> Any:
     return numpy.asarray(value) / 255.0
 
@@ -70,6 +80,7 @@ def as_channels_first(value: Pillow.Image) -> Any:
 
 SOURCES = {
     "pillow": lambda value, _folder: value,
+    "like pillow": lambda value, _folder: PillowLike(value),
     "bytes": lambda value, _folder: encoded(value),
     "bytearray": lambda value, _folder: bytearray(encoded(value)),
     "memoryview": lambda value, _folder: memoryview(encoded(value)),
