@@ -20,6 +20,7 @@ from kimi_magics.client.fetch import fetch_picture, name_address
 from kimi_magics.core.media import Image, Media, Video
 from kimi_magics.core.prompt import resolve
 from kimi_magics.errors import ImageError
+from kimi_magics.notebook.paths import expand_path
 from kimi_magics.notebook.pictures import Render, find_figure, read_picture, refuse_svg
 from kimi_magics.notebook.prepare import Preparer, to_png
 from kimi_magics.notebook.videos import VideoReader
@@ -195,7 +196,8 @@ class Lookup:
             return self._unfold(resolve(name, variables), _short(name), may_fetch=may_fetch)
         if path is not None:
             return [Found(path, _short(name))]
-        paths = sorted(Path(found) for found in glob.glob(os.path.expanduser(name), recursive=True))
+        pattern = expand_path(name)
+        paths = sorted(Path(found) for found in glob.glob(str(pattern or ""), recursive=True))
         paths = [found for found in paths if found.is_file()]
         if len(paths) > _MOST_FILES:
             raise ImageError(f"{_short(name)} names {len(paths)} files", remedy=f"name at most {_MOST_FILES} at once")
@@ -204,7 +206,9 @@ class Lookup:
         raise self._explain_nothing(name, variables)
 
     def _find_file(self, name: str) -> Path | None:
-        path = Path(name).expanduser()
+        path = expand_path(name)
+        if path is None:
+            return None
         places = [path, Path(_notebook_folder() or ".", path)]
         try:
             found = next((place for place in places if place.is_file()), None)
@@ -247,7 +251,7 @@ class Lookup:
         first = re.split(r"[.\[]", name)[0]
         if path is None and first in variables:
             return self._videos.find(resolve(name, variables), label=_short(name))
-        return self._videos.find(path or Path(name).expanduser(), label=_short(name))
+        return self._videos.find(path or name, label=_short(name))
 
     # ------------------------------------------------------------ what is not a name of Python
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kimi_magics.errors import ImageError
 from kimi_magics.notebook.arrays import draw_array, is_array
+from kimi_magics.notebook.paths import expand_path
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -116,8 +117,8 @@ def _read_text(text: str, label: str) -> Path | bytes:
     if match:
         return _as_bytes(text[match.end() :], label)
     if "\n" not in text and len(text) < 4096:
-        path = Path(text).expanduser()
-        if path.is_file():
+        path = expand_path(text)
+        if path is not None and path.is_file():
             return path
     raise ImageError(f"{label} is a text that names no file", remedy=_REMEDY)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from kimi_magics.core.media import Video, format_bytes
 from kimi_magics.errors import VideoError
+from kimi_magics.notebook.paths import expand_path
 
 #: What the API takes of one file, and of a whole request (kimi_api.md section 3, checked 2026-11-22).
 MAX_VIDEO_BYTES = 100_000_000
@@ -137,7 +138,10 @@ def _read_text(text: str, label: str) -> Path | bytes:
         return _decode(match[1], label)
     if not text or "\n" in text or len(text) > 4096:
         raise VideoError(f"{label} is text, and no path of a video", remedy=_NAME_ONE)
-    return Path(text.removeprefix("file://")).expanduser()
+    path = expand_path(text.removeprefix("file://"))
+    if path is None:
+        raise VideoError(f"{label} is no path that there can be", remedy=_NAME_ONE)
+    return path
 
 
 def _read_inner(inner: Any, label: str) -> bytes:

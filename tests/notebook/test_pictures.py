@@ -227,6 +227,8 @@ class Failing:
         (None, "of type NoneType"),
         ("text", "names no file"),
         ("x" * 9000, "names no file"),
+        ("~nobody-there", "names no file"),
+        ("~\0", "names no file"),
         ("data:image/png;base64,AAA", "not base64"),
         (object(), "of type object"),
         (SVG("<svg xmlns='http://www.w3.org/2000/svg'/>"), "is an SVG"),

@@ -10,7 +10,7 @@ from typing import Any
 import IPython.display
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kimi_magics.client.files import name_file
@@ -210,6 +210,8 @@ def test_a_film_is_refused_before_it_is_read(tmp_path: Path) -> None:
         find_video(MP4 + bytes(MAX_VIDEO_BYTES), label="film")
 
 
+@example("~nobody-there")
+@example("~\0")
 @given(st.one_of(st.binary(max_size=64), st.text(max_size=64), st.integers(), st.lists(st.binary(max_size=4))))
 def test_anything_gives_a_video_or_our_error(value: Any) -> None:
     try:
