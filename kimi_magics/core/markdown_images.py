@@ -30,7 +30,7 @@ _HTML_PART = re.compile(rf"{_COMMENT}|{_TAG}", re.DOTALL)
 _ATTRIBUTE = re.compile(r"([^\s\"'<>/=]+)(?:\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s\"'=<>`]+))?")
 _NAMED_OTHERWISE = {"alt", "aria-label", "aria-labelledby", "aria-hidden"}
 # As character references these have no meaning to any parser, nor to what looks for formulas before one.
-_SPECIAL = re.compile(r"[\\`*\[\]<>&$|~\"]|(?<!\w)_|_(?!\w)")
+_SPECIAL = re.compile(r"[\\`*\[\]<>&$|~\"]|(?<![^\W_])_|_(?![^\W_])")
 
 _REFERENCES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 

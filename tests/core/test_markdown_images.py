@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -155,6 +155,8 @@ def test_an_alt_text_comes_out_as_it_was_written_and_makes_no_element(source: st
     assert find_bare_images(put_in(source, alt)) == []
 
 
+@example("__0__")
+@example("a_b __init__.py _x_ a__b")
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=40))
 def test_any_alt_text_stays_inside_its_image(alt: str) -> None:
     alt = " ".join(alt.split()) or "x"
