@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from kimi_magics.core.usage import format_amount, format_money
-from kimi_magics.errors import BudgetError
+from kimi_magics.errors import BudgetError, ConfigError
 
 Verdict = Literal["fits", "near", "over", "unknown"]
 
@@ -61,3 +61,16 @@ def _round_up(amount: Decimal) -> str:
     double = 2 * amount
     step = Decimal(1).scaleb(double.adjusted())
     return f"{-(-double // step) * step:f}"
+
+
+def read_budget(text: str, *, currency: str, remedy: str) -> Budget:
+    """Read `0.50`, `$0.50` or `5 CNY`; in `currency` unless said. Raises ConfigError with `remedy`."""
+    figure, _, named = text.strip().partition(" ")
+    try:
+        amount = Decimal(figure.lstrip("$¥"))
+    except InvalidOperation:
+        amount = Decimal(-1)
+    named = named.strip().upper() or {"$": "USD", "¥": "CNY"}.get(figure[:1], currency)
+    if not amount.is_finite() or amount < 0 or named not in ("USD", "CNY"):
+        raise ConfigError(f"{text!r} is not a budget", remedy=remedy)
+    return Budget(amount, named)

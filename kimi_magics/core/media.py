@@ -38,8 +38,7 @@ class Image:
     digest: str = ""
 
     def __post_init__(self) -> None:
-        if not self.digest:
-            object.__setattr__(self, "digest", hashlib.sha256(self.data).hexdigest())
+        _name_content(self)
 
     def __repr__(self) -> str:
         return f"Image({self.label!r}, {self.mime}, {self.width}×{self.height}, {len(self.data):,} bytes)"
@@ -58,8 +57,7 @@ class Video:
     digest: str = ""
 
     def __post_init__(self) -> None:
-        if not self.digest:
-            object.__setattr__(self, "digest", hashlib.sha256(self.data).hexdigest())
+        _name_content(self)
 
     def __repr__(self) -> str:
         return f"Video({self.label!r}, {self.mime}, {len(self.data):,} bytes)"
@@ -76,6 +74,12 @@ class Upload:
     created: datetime | None = None
 
 
+def _name_content(medium: Image | Video) -> None:
+    """Put the hash of the bytes in, where it was not told: a copy with another label need not hash them again."""
+    if not medium.digest:
+        object.__setattr__(medium, "digest", hashlib.sha256(medium.data).hexdigest())
+
+
 class Media(NamedTuple):
     """What goes with a prompt beside its text."""
 
@@ -83,6 +87,9 @@ class Media(NamedTuple):
     videos: tuple[Video, ...] = ()
     #: What a draft names and only a run finds, as the clipboard.
     pending: tuple[str, ...] = ()
+
+
+NO_MEDIA = Media()
 
 
 def format_bytes(count: int) -> str:

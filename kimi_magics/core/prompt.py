@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kimi_magics.core.ask import Ask, Effort, ThinkingMode
-from kimi_magics.core.media import Media
+from kimi_magics.core.media import NO_MEDIA, Media
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
 from kimi_magics.errors import PromptError, VariableError
@@ -72,7 +72,7 @@ def build_prompt(
     defaults: Defaults,
     find_model: Callable[[str], Model],
     variables: Mapping[str, Any],
-    media: Media | None = None,
+    media: Media = NO_MEDIA,
 ) -> Prompt:
     """Resolve the variables, put the settings in where flags are absent, and check the result.
 
@@ -82,7 +82,7 @@ def build_prompt(
     system = ask.system if ask.system is not None else defaults.system
     fill = (lambda text: text) if ask.raw else (lambda text: interpolate(text, variables))
     messages = [Message("system", fill(system))] if system else []
-    messages.append(Message("user", fill(ask.text), *(media or Media())[:2]))
+    messages.append(Message("user", fill(ask.text), media.images, media.videos))
     return Prompt(
         model=model,
         messages=tuple(messages),

@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Literal
 
 from kimi_magics.core.ask import Ask
-from kimi_magics.core.budget import Budget
+from kimi_magics.core.budget import Budget, read_budget
 from kimi_magics.core.describing import clean_alt
 from kimi_magics.core.usage import format_amount, format_money, format_tokens
 from kimi_magics.errors import (
     BadRequestError,
     BudgetError,
-    ConfigError,
     ImageError,
     InterruptedReplyError,
     KimiError,
@@ -105,7 +103,7 @@ class _Command:
         self._order = order
         self._agree = agree
         self._language = read_language(session.config.get("language") if order.language is None else order.language)
-        self._budget = None if order.budget is None else read_budget(order.budget, currency=session.currency)
+        self._budget = None if order.budget is None else _read_budget(order.budget, session.currency)
         self._progress = Progress()
         ask = Ask(model=order.model)
         self._quoter = Quoter(session, ask=ask, language=self._language, tell=self._progress.tell)
@@ -139,7 +137,8 @@ class _Command:
             lines = write_quote(quote)
             if not quote.items and not quote.errors:
                 lines = ["every picture has an alt text"]
-            _print("\n".join(lines)) if lines else None
+            if lines:
+                _print("\n".join(lines))
         for trouble in quote.errors:
             tell(f"kimi-magics: {trouble}")
 
@@ -281,17 +280,8 @@ def _put(notebook: Notebook, group: list[Target], alt: str) -> tuple[Notebook, i
     )
 
 
-def read_budget(text: str, *, currency: str) -> Budget:
-    """Read `0.50`, `$0.50` or `5 CNY`; in the account's currency unless said. Raises ConfigError."""
-    figure, _, named = text.strip().partition(" ")
-    try:
-        amount = Decimal(figure.lstrip("$¥"))
-    except InvalidOperation:
-        amount = Decimal(-1)
-    named = named.strip().upper() or {"$": "USD", "¥": "CNY"}.get(figure[:1], currency)
-    if not amount.is_finite() or amount < 0 or named not in ("USD", "CNY"):
-        raise ConfigError(f"{text!r} is not a budget", remedy="write an amount, as in --budget 0.50")
-    return Budget(amount, named)
+def _read_budget(text: str, currency: str) -> Budget:
+    return read_budget(text, currency=currency, remedy="write an amount, as in --budget 0.50")
 
 
 def _distinct(paths: Sequence[Path]) -> list[Path]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kimi_magics.core.events import Uploading, Waiting
 from kimi_magics.core.media import format_bytes
@@ -15,6 +15,9 @@ from kimi_magics.core.reply import Reply
 from kimi_magics.core.safe_markdown import safe_markdown
 from kimi_magics.errors import KimiError
 from kimi_magics.notebook.footer import explain_finish, format_footer
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
 
 Bundle = dict[str, Any]
 
@@ -73,6 +76,29 @@ def describe_upload(event: Uploading) -> str:
         return f"{name} is uploaded ({total})"
     full = 16 * event.sent_bytes // event.total_bytes
     return f"uploading {name} {'█' * full}{'░' * (16 - full)} {sent} of {total}"
+
+
+class Outlet:
+    """One output: displayed at once and brought up to date in place when `is_live`, else displayed when it is put."""
+
+    def __init__(self, *, is_live: bool) -> None:
+        self.is_live = is_live
+        self._handle: DisplayHandle | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is something that can still be replaced."""
+        return self._handle is not None
+
+    def put(self, bundle: Bundle, *, metadata: dict[str, Any] | None = None) -> None:
+        """Show the bundle, in the place of the one before."""
+        metadata = metadata or {}
+        if self._handle is not None:
+            self._handle.update(bundle, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
+        elif self.is_live:
+            self._handle = display_bundle(bundle, metadata=metadata, display_id=True)
+        else:
+            display_bundle(bundle, metadata=metadata)
 
 
 def display_bundle(bundle: Bundle, **options: Any) -> Any:

@@ -19,13 +19,11 @@ from kimi_magics.core.media import Image, Media
 from kimi_magics.core.prompt import Prompt, interpolate
 from kimi_magics.core.reply import Reply
 from kimi_magics.errors import KimiError, MagicLineError, ReplyBrokenError
-from kimi_magics.notebook.bundles import Bundle, describe_wait, display_bundle, footer_bundle, small_bundle
+from kimi_magics.notebook.bundles import Bundle, Outlet, describe_wait, display_bundle, footer_bundle, small_bundle
 from kimi_magics.notebook.prepare import prepare_image
 from kimi_magics.store.alts import AltText
 
 if TYPE_CHECKING:
-    from IPython.display import DisplayHandle
-
     from kimi_magics.core.ports import View
     from kimi_magics.notebook.lookup import Picture
     from kimi_magics.notebook.session import Session
@@ -186,8 +184,7 @@ class AltView:
         #: The reply when its call is done and whole.
         self.reply: Reply | None = None
         self._picture = picture
-        self._is_live = is_live
-        self._handle: DisplayHandle | None = None
+        self._outlet = Outlet(is_live=is_live)
 
     def begin(self, reply: Reply) -> None:
         """Say what is waited for, where somebody looks on."""
@@ -206,21 +203,13 @@ class AltView:
         if alt:
             bundle, metadata = alt_bundle(self._picture, alt)
             metadata["kimi_magics"] = reply.receipt()
-            self._put(bundle, metadata)
-        elif self._handle is not None:
-            self._put(small_bundle("no alt text was written"), {})
+            self._outlet.put(bundle, metadata=metadata)
+        elif self._outlet.is_shown:
+            self._outlet.put(small_bundle("no alt text was written"))
         footer = footer_bundle(reply, error, has_footer=self.has_footer)
         if footer:
             display_bundle(footer)
 
     def _tell(self, text: str) -> None:
-        if self._is_live:
-            self._put(small_bundle(text), {})
-
-    def _put(self, bundle: Bundle, metadata: dict[str, Any]) -> None:
-        if self._handle is not None:
-            self._handle.update(bundle, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
-        elif self._is_live:
-            self._handle = display_bundle(bundle, metadata=metadata, display_id=True)
-        else:
-            display_bundle(bundle, metadata=metadata)
+        if self._outlet.is_live:
+            self._outlet.put(small_bundle(text))

@@ -121,6 +121,7 @@ class Gallery:
             kept = [display for display in self._displays if display.cell != self._cell]
             self._displays.clear()
             self._displays.extend(kept)
+            self._let_unused_go()
 
     # ------------------------------------------------------------ keeping
 
@@ -155,11 +156,18 @@ class Gallery:
             if display_id is not None:
                 for display in [display for display in self._displays if display.display_id == display_id]:
                     self._displays.remove(display)
+                self._let_unused_go()
             self._displays.append(_Display(digest, mime, cell, count, display_id, trouble))
             if data:
                 self._bytes[digest] = data
                 self._bytes.move_to_end(digest)
                 self._make_room()
+
+    def _let_unused_go(self) -> None:
+        """Let bytes go that no output shows any more, as the frames of an animation: they would push others out."""
+        used = {display.digest for display in self._displays}
+        for digest in [digest for digest in self._bytes if digest not in used]:
+            del self._bytes[digest]
 
     def _make_room(self) -> None:
         total = self.size_bytes

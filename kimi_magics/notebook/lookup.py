@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import glob
-import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from kimi_magics.client.fetch import fetch_picture, name_address
 from kimi_magics.core.media import Image, Media, Video
 from kimi_magics.core.prompt import resolve
 from kimi_magics.errors import ImageError
+from kimi_magics.notebook.page_pictures import find_notebook
 from kimi_magics.notebook.paths import expand_path
 from kimi_magics.notebook.pictures import Render, find_figure, read_picture, refuse_svg
 from kimi_magics.notebook.prepare import Preparer, to_png
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from kimi_magics.notebook.gallery import Gallery, Shown
 
 _MOST_PEEKED = 32
-#: More pictures than this by one pattern are probably not meant.
-_MOST_FILES = 50
+#: More pictures than this by one pattern or list are probably not meant.
+_MOST_AT_ONCE = 50
 _MOST_FETCHED = 8
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _LAST = re.compile(r"last(?::(\d+))?")
@@ -190,7 +190,7 @@ class Lookup:
 
         `plot.png` may be a file although there is a variable `plot`.
         """
-        path = self._find_file(name)
+        path = self._find_file(name, variables)
         first = re.split(r"[.\[]", name)[0]
         if path is None and first in variables:
             return self._unfold(resolve(name, variables), _short(name), may_fetch=may_fetch)
@@ -199,17 +199,19 @@ class Lookup:
         pattern = expand_path(name)
         paths = sorted(Path(found) for found in glob.glob(str(pattern or ""), recursive=True))
         paths = [found for found in paths if found.is_file()]
-        if len(paths) > _MOST_FILES:
-            raise ImageError(f"{_short(name)} names {len(paths)} files", remedy=f"name at most {_MOST_FILES} at once")
+        if len(paths) > _MOST_AT_ONCE:
+            raise ImageError(f"{_short(name)} names {len(paths)} files", remedy=f"name at most {_MOST_AT_ONCE} at once")
         if paths:
             return [Found(found, _short(str(found))) for found in paths]
         raise self._explain_nothing(name, variables)
 
-    def _find_file(self, name: str) -> Path | None:
+    def _find_file(self, name: str, variables: Mapping[str, Any]) -> Path | None:
+        """Return the file of that name: in the kernel's folder, which may have changed, else beside the notebook."""
         path = expand_path(name)
         if path is None:
             return None
-        places = [path, Path(_notebook_folder() or ".", path)]
+        notebook = find_notebook(variables)
+        places = [path] if notebook is None else [path, notebook.parent / path]
         try:
             found = next((place for place in places if place.is_file()), None)
             if found is None and any(place.is_dir() for place in places):
@@ -232,20 +234,24 @@ class Lookup:
     def _unfold(self, value: Any, label: str, *, may_fetch: bool) -> list[Found]:
         """Return the pictures of a list one by one; one that is only an address is fetched."""
         if isinstance(value, list | tuple) and value:
+            if len(value) > _MOST_AT_ONCE:
+                raise ImageError(f"{label} has {len(value):,} parts", remedy=f"name at most {_MOST_AT_ONCE} at once")
             # What a plot returns is a list of lines, which are one figure.
             figures = [find_figure(one) for one in value]
             if figures[0] is not None and all(figure is figures[0] for figure in figures):
                 return [Found(value[0], label)]
-            parts = enumerate(value)
-            return [one for at, part in parts for one in self._unfold(part, f"{label}[{at}]", may_fetch=may_fetch)]
+            return [self._take_part(part, f"{label}[{at}]", may_fetch=may_fetch) for at, part in enumerate(value)]
+        return [self._take_part(value, label, may_fetch=may_fetch)]
+
+    def _take_part(self, value: Any, label: str, *, may_fetch: bool) -> Found:
         address = _address_of(value)
         if address and may_fetch:
-            return [Found(self._fetch_again(address), name_address(address))]
-        return [Found(value, label)]
+            return Found(self._fetch_again(address), name_address(address))
+        return Found(value, label)
 
     def _find_video(self, name: str, variables: Mapping[str, Any]) -> Video:
         try:
-            path = self._find_file(name)
+            path = self._find_file(name, variables)
         except ImageError:
             path = None  # a folder, which is said below in the words for videos
         first = re.split(r"[.\[]", name)[0]
@@ -343,13 +349,6 @@ def _address_of(value: Any) -> str:
     if hasattr(value, "embed") and not getattr(value, "data", None):
         value = getattr(value, "url", None)
     return value if isinstance(value, str) and _ADDRESS.match(value) else ""
-
-
-def _notebook_folder() -> Path | None:
-    """Return the folder of the notebook, where the kernel was told: it may have changed its own since."""
-    name = os.environ.get("JPY_SESSION_NAME", "")
-    folder = Path(name).parent
-    return folder if name and folder.is_absolute() else None
 
 
 def _grab_clipboard() -> Any:

@@ -133,13 +133,16 @@ def _convert(given: IO[bytes] | Pixels, label: str, size: str, *, size_bytes: in
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and source != "MPO":
         notes.append(f"the first of {frames} frames")
-        picture.seek(0)
+        if picture is given:  # which stands at the frame that the user chose
+            picture = picture.copy() if picture.tell() == 0 else _copy_first_frame(picture)
+        else:
+            picture.seek(0)
     orientation = _find_orientation(picture)
     turned = orientation >= 5
     width, height = picture.size[::-1] if turned else picture.size
     fitted = fit_size(width, height, size)
     profile = picture.info.get("icc_profile")
-    if fitted != (width, height):
+    if fitted != (width, height) and picture is not given:
         # A JPEG is decoded at a half, a quarter or an eighth where that is enough.
         picture.draft(None, fitted[::-1] if turned else fitted)
     pixels = _simplify(picture, notes)
@@ -239,6 +242,16 @@ def _scale_to_8_bits(picture: Pixels, notes: list[str]) -> Pixels:
         offset = -low * scale
         notes.append(f"values from {low:g} to {high:g} as 0 to 255")
     return wide.point(lambda value: value * scale + offset).convert("L")
+
+
+def _copy_first_frame(picture: Pixels) -> Pixels:
+    """Return the first frame of a picture of the user, who finds it at the frame where it was."""
+    frame = picture.tell()
+    picture.seek(0)
+    try:
+        return picture.copy()
+    finally:
+        picture.seek(frame)
 
 
 def _find_orientation(picture: Pixels) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from kimi_magics.client.access import check_base_url
 from kimi_magics.core.ask import Ask
-from kimi_magics.core.budget import Budget
+from kimi_magics.core.budget import Budget, read_budget
 from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt, adapt
@@ -204,17 +204,9 @@ def report_budget(session: Session, ask: Ask) -> None:
 def _read_budget(text: str) -> Budget | None:
     if text.lower() in ("off", "none"):
         return None
-    figure, _, currency = text.partition(" ")
-    try:
-        amount = Decimal(figure.lstrip("$"))
-    except InvalidOperation:
-        amount = Decimal(-1)
-    currency = currency.strip().upper() or "USD"
-    if not amount.is_finite() or amount < 0 or currency not in ("USD", "CNY"):
-        raise ConfigError(
-            f"{text!r} is not a budget", remedy="write an amount and USD or CNY, as in %kimi_budget 0.50 USD, or off"
-        )
-    return Budget(amount, currency)
+    return read_budget(
+        text, currency="USD", remedy="write an amount and USD or CNY, as in %kimi_budget 0.50 USD, or off"
+    )
 
 
 # ---------------------------------------------------------------- settings

@@ -15,7 +15,7 @@ from kimi_magics.client.http import KimiClient
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.budget import Budget
 from kimi_magics.core.estimate import Estimate, check_context
-from kimi_magics.core.media import Media, Video
+from kimi_magics.core.media import NO_MEDIA, Media, Video
 from kimi_magics.core.models import Model
 from kimi_magics.core.outlook import Outlook, expect_answer
 from kimi_magics.core.ports import Transport, View
@@ -149,7 +149,7 @@ class Session:
 
     # ------------------------------------------------------------ the call
 
-    def build(self, ask: Ask, *, variables: Mapping[str, Any], media: Media | None = None) -> Prompt:
+    def build(self, ask: Ask, *, variables: Mapping[str, Any], media: Media = NO_MEDIA) -> Prompt:
         """Return the request for `ask`. Raises VariableError, PromptError, ConfigError."""
         names = ("model", "system", "max_tokens", "thinking", "effort")
         defaults = Defaults(**{name: self.config.get(name) for name in names})

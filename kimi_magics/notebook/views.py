@@ -17,7 +17,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Uploading, Waiting
 from kimi_magics.core.ports import View
@@ -25,7 +25,7 @@ from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.errors import KimiError
 from kimi_magics.notebook.bundles import (
-    Bundle,
+    Outlet,
     answer_bundle,
     describe_upload,
     describe_wait,
@@ -39,7 +39,6 @@ from kimi_magics.notebook.cell_runs import cell_id
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
-    from IPython.display import DisplayHandle
 
     from kimi_magics.notebook.thumbnails import Count
 
@@ -136,8 +135,7 @@ class MarkdownView:
 
     def __init__(self, *, has_footer: bool, is_live: bool) -> None:
         self.has_footer = has_footer
-        self._is_live = is_live
-        self._handle: DisplayHandle | None = None
+        self._outlet = Outlet(is_live=is_live)
         self._shown_at = 0.0
         self._pause = _UPDATE_SECONDS
 
@@ -146,15 +144,15 @@ class MarkdownView:
 
     def show(self, reply: Reply, event: Event) -> None:
         """Bring the output up to date, at most ten times a second."""
-        if not self._is_live:
+        if not self._outlet.is_live:
             return
         now = time.monotonic()
         if isinstance(event, Waiting):
-            self._put(small_bundle(describe_wait(event)))
+            self._outlet.put(small_bundle(describe_wait(event)))
         elif isinstance(event, Uploading):
-            self._put(small_bundle(describe_upload(event)))
+            self._outlet.put(small_bundle(describe_upload(event)))
         elif isinstance(event, TextDelta | ThinkingDelta) and now - self._shown_at >= self._pause:
-            self._put(answer_bundle(reply) if reply.text else thinking_bundle(reply.thinking))
+            self._outlet.put(answer_bundle(reply) if reply.text else thinking_bundle(reply.thinking))
             is_first, self._shown_at = not self._shown_at, time.monotonic()
             # A long answer takes the front end longer to draw: leave it at least as much time as we needed ourselves.
             # The first time also loads what reads Markdown, which says nothing of the next.
@@ -164,21 +162,12 @@ class MarkdownView:
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Put the whole answer in place, with its receipt, then the footer."""
         if reply.has_begun or error is None:
-            self._put(answer_bundle(reply), receipt=reply.receipt())
-        elif self._handle is not None:
-            self._put(answer_bundle(reply))
+            self._outlet.put(answer_bundle(reply), metadata={"kimi_magics": reply.receipt()})
+        elif self._outlet.is_shown:
+            self._outlet.put(answer_bundle(reply))
         footer = footer_bundle(reply, error, has_footer=self.has_footer)
         if footer:
             display_bundle(footer)
-
-    def _put(self, bundle: Bundle, *, receipt: dict[str, Any] | None = None) -> None:
-        metadata = {"kimi_magics": receipt} if receipt else {}
-        if self._handle is not None:
-            self._handle.update(bundle, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
-        elif self._is_live:
-            self._handle = display_bundle(bundle, metadata=metadata, display_id=True)
-        else:
-            display_bundle(bundle, metadata=metadata)
 
 
 def _printable(text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kimi_magics.store.config import find_home
-from kimi_magics.store.files import replace_file
+from kimi_magics.store.files import hold_file, read_rows, replace_file
 
 #: Alt texts that are kept, the newest: some 400 bytes each.
 MAX_ALTS = 4000
@@ -59,22 +59,16 @@ class AltStore:
         key = _key(digest, language)
         with self._lock:
             self._own[key] = alt
-            rows = self._read_rows()
-            rows.pop(key, None)
-            rows[key] = asdict(alt)
-            kept = dict(list(rows.items())[-MAX_ALTS:])
-            with contextlib.suppress(OSError, ValueError, RuntimeError):
+            with contextlib.suppress(OSError, ValueError, RuntimeError), hold_file(self.path):
+                rows = self._read_rows()
+                rows.pop(key, None)
+                rows[key] = asdict(alt)
+                kept = dict(list(rows.items())[-MAX_ALTS:])
                 replace_file(self.path, json.dumps({"version": _VERSION, "alts": kept}, ensure_ascii=False, indent=0))
 
     def _read_rows(self) -> dict[str, Any]:
         """Return the rows of the file as they stand there, the newest last."""
-        try:
-            if self.path.stat().st_size > _MAX_BYTES:
-                return {}
-            content = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError, RuntimeError):  # nesting too deep, or a home of nobody
-            return {}
-        rows = content.get("alts") if isinstance(content, dict) and content.get("version") == _VERSION else None
+        rows = read_rows(lambda: self.path, "alts", version=_VERSION, most_bytes=_MAX_BYTES)
         return {key: row for key, row in rows.items() if _read_row(row)} if isinstance(rows, dict) else {}
 
 

@@ -1,14 +1,16 @@
-"""Writing a file so that readers see the old or the new content, never a part."""
+"""Files of ours: readers see the old or the new content, never a part; what is damaged reads as if it were absent."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _MOST_SECONDS, _PAUSE_SECONDS = 2.0, 0.02
 
@@ -24,6 +26,21 @@ def replace_file(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def read_rows(find_path: Callable[[], Path], name: str, *, version: int, most_bytes: int) -> Any:
+    """Return what a JSON file of ours holds under `name`; None when it is not there, damaged, or of another version.
+
+    A longer file than `most_bytes` is not ours.
+    """
+    try:
+        path = find_path()
+        if path.stat().st_size > most_bytes:
+            return None
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RuntimeError):  # nesting too deep, or a home of nobody
+        return None
+    return content.get(name) if isinstance(content, dict) and content.get("version") == version else None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kimi_magics.store.config import find_home
-from kimi_magics.store.files import hold_file, replace_file
+from kimi_magics.store.files import hold_file, read_rows, replace_file
 
 #: The API keeps as many for one account (kimi_api.md section 3); the oldest are forgotten.
 MAX_UPLOADS = 1000
@@ -89,15 +89,7 @@ class UploadsStore:
         return rows + self._unsaved
 
     def _read_rows(self) -> list[Any]:
-        try:
-            if self.path.stat().st_size > _MAX_BYTES:
-                return []
-            content = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError, RuntimeError):  # nesting too deep, or a home of nobody
-            return []
-        if not isinstance(content, dict) or content.get("version") != _VERSION:
-            return []
-        rows = content.get("uploads")
+        rows = read_rows(lambda: self.path, "uploads", version=_VERSION, most_bytes=_MAX_BYTES)
         return rows if isinstance(rows, list) else []
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from kimi_magics.core.tokens import DEFAULT_WEIGHTS, Weights
 from kimi_magics.store.config import find_home
-from kimi_magics.store.files import replace_file
+from kimi_magics.store.files import read_rows, replace_file
 
 #: Models that are kept, those learnt about most recently: some 20 kB for each.
 MAX_MODELS = 64
@@ -68,15 +68,7 @@ class WeightsStore:
 
     def _read_rows(self) -> dict[str, Any]:
         """Return the rows of the file as they stand there, the model learnt about most recently last."""
-        try:
-            if self.path.stat().st_size > _MAX_BYTES:
-                return {}
-            content = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError, RuntimeError):  # nesting too deep, or a home of nobody
-            return {}
-        if not isinstance(content, dict) or content.get("version") != _VERSION:
-            return {}
-        rows = content.get("models")
+        rows = read_rows(lambda: self.path, "models", version=_VERSION, most_bytes=_MAX_BYTES)
         return {model: row for model, row in rows.items() if isinstance(row, dict)} if isinstance(rows, dict) else {}
 
 

@@ -96,6 +96,25 @@ def test_a_list_is_several_pictures_and_the_lines_of_a_plot_are_one(bench: Bench
     assert len(bench.widths("lines", variables={"lines": [*lines, *lines]})) == 1
 
 
+def test_a_list_that_holds_no_pictures_is_refused_at_once(bench: Bench) -> None:
+    itself: list[Any] = []
+    itself.append(itself)
+    for value, says in ((itself, r"loop\[0\] is of type list"), (list(range(100_000)), "100,000 parts")):
+        with pytest.raises(ImageError, match=says):
+            bench.widths("loop", variables={"loop": value})
+
+
+def test_a_file_beside_the_notebook_is_found_wherever_the_kernel_went(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "pasted.png").write_bytes(encoded((17, 5)))
+    (tmp_path / "book.ipynb").write_text("{}")
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "book.ipynb"))
+    monkeypatch.chdir("/")
+    assert bench.widths("images/pasted.png") == [17]
+
+
 def test_the_size_that_was_asked_for_holds_for_every_picture(bench: Bench) -> None:
     wide = Pillow.new("L", (5000, 100))
     for size, width in (("low", 512), ("high", 4096), ("none", 5000), ("100x100", 100)):

@@ -184,6 +184,22 @@ def test_the_picture_that_was_given_is_not_changed() -> None:
     assert (picture.info, picture.tobytes() == before, picture.size) == ({"comment": "mine"}, True, (100, 100))
 
 
+def test_a_picture_that_is_not_decoded_yet_keeps_its_size() -> None:
+    lazy = opened(saved(photo(5000, 2500), "JPEG"))
+    assert prepare_image(lazy, label="x", size="low").width == 512
+    assert lazy.size == lazy.copy().size == (5000, 2500)
+
+
+def test_an_animation_of_the_user_stays_at_its_frame() -> None:
+    frames = [Pillow.new("RGB", (9, 9), colour) for colour in ("red", "green", "blue")]
+    given = opened(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    for frame in (2, 0):
+        given.seek(frame)
+        image = prepare_image(given, label="x")
+        assert opened(image.data).convert("RGB").getpixel((4, 4)) == (255, 0, 0)
+        assert given.tell() == frame
+
+
 # ---------------------------------------------------------------- sizes
 
 
