@@ -89,9 +89,11 @@ class KimiMagics(Magics):
             if self._lookup is None:
                 from kimi_magics.notebook.lookup import Lookup
                 from kimi_magics.notebook.page_pictures import NotebookPictures, find_notebook
+                from kimi_magics.notebook.sources import Sources
 
                 notebook = NotebookPictures(self._ask_page, lambda: find_notebook(self._shell.user_ns))
-                self._lookup = Lookup(self._runs, gallery=self._gallery, notebook=notebook, render=self._render)
+                sources = Sources(gallery=self._gallery, notebook=notebook)
+                self._lookup = Lookup(self._runs, sources, render=self._render)
             return self._lookup
 
     @property

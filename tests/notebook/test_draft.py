@@ -18,6 +18,7 @@ from kimi_magics.notebook.draft import Drafts, Report
 from kimi_magics.notebook.lookup import Lookup
 from kimi_magics.notebook.parsers import PARSERS
 from kimi_magics.notebook.session import Session
+from kimi_magics.notebook.sources import Sources
 from kimi_magics.sandbox import Fault, Sandbox
 from kimi_magics.store.weights import WeightsStore
 
@@ -42,7 +43,7 @@ class Bench:
         self.variables: dict[str, Any] = {}
         self.clock = Clock()
         self.runs = CellRuns(shell)
-        lookup = Lookup(self.runs)
+        lookup = Lookup(self.runs, Sources())
         self.drafts = Drafts(
             self.session,
             PARSERS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from kimi_magics.errors import ImageError, VariableError
 from kimi_magics.notebook.cell_runs import CellRuns
 from kimi_magics.notebook.gallery import Gallery
 from kimi_magics.notebook.lookup import Lookup
+from kimi_magics.notebook.sources import Sources
 
 
 def encoded(size: tuple[int, int] = (30, 20), kind: str = "PNG", colour: str = "red") -> bytes:
@@ -42,9 +44,9 @@ class Bench:
         self.runs = CellRuns(shell)
         self.gallery = Gallery(shell, limit_bytes=lambda: 64_000_000)
         self.clipboard: Any = None
-        self.lookup = Lookup(
-            self.runs, gallery=self.gallery, notebook=Page(), fetch=self.fetch, grab=lambda: self.clipboard
-        )
+        self.grab: Callable[[], Any] = lambda: self.clipboard
+        sources = Sources(gallery=self.gallery, notebook=Page(), fetch=self.fetch, grab=lambda: self.grab())
+        self.lookup = Lookup(self.runs, sources)
 
     def fetch(self, address: str) -> bytes:
         self.fetched.append(address)
@@ -172,7 +174,7 @@ def test_a_draft_waits_for_what_only_a_run_finds(bench: Bench) -> None:
     def refuse() -> Any:
         raise AssertionError("a draft must not look into the clipboard")
 
-    bench.lookup._grab = refuse
+    bench.grab = refuse
     media = bench.lookup.peek(Ask(image=("clipboard", "attachment:plot.png", "cell:earlier", "last")), {})
     assert media.pending == ("clipboard", "attachment:plot.png", "cell:earlier")
     assert [image.width for image in media.images] == [1]
@@ -224,7 +226,7 @@ def test_what_is_not_there_names_cause_and_remedy(bench: Bench, name: str, error
 
 
 def test_last_without_a_picture_says_what_to_do(shell: Any) -> None:
-    lookup = Lookup(CellRuns(shell), gallery=Gallery(shell, limit_bytes=lambda: 1))
+    lookup = Lookup(CellRuns(shell), Sources(gallery=Gallery(shell, limit_bytes=lambda: 1)))
     with pytest.raises(ImageError, match="no picture was displayed"):
         lookup.find(Ask(image=("last",)), {})
 
@@ -246,6 +248,6 @@ def test_a_clipboard_that_cannot_be_read_says_what_to_do(bench: Bench) -> None:
     def fail() -> Any:
         raise NotImplementedError("wl-paste or xclip is required")
 
-    bench.lookup._grab = fail
+    bench.grab = fail
     with pytest.raises(ImageError, match="wl-paste or xclip"):
         bench.widths("clipboard")

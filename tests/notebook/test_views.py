@@ -261,4 +261,4 @@ def test_a_shell_without_a_kernel_prints_unless_told_otherwise(
 ) -> None:
     found = choose_view(shell, PROMPT, chosen=chosen, has_footer=True)
     assert type(found) is view
-    assert getattr(found, "_is_live", None) is is_live
+    assert getattr(getattr(found, "_outlet", None), "is_live", None) is is_live
