@@ -227,7 +227,7 @@ def in_lab(notebooks: dict[str, tuple[NotebookPage, Watched]], wait_for: WaitFor
     expected = set(ATTACKS) - STOPPED_IN_LAB
     # Diagrams come late: those without us after those of the answers. A test of its own says which did not come.
     with contextlib.suppress(pytest.fail.Exception):
-        wait_for(lambda: set(watched.read().done_without_us) >= expected, what="all did something", seconds=10)
+        wait_for(lambda: set(watched.read().done_without_us) >= expected, what="all did something", seconds=60)
     return see(notebook, watched)
 
 

@@ -229,6 +229,6 @@ def test_a_page_that_is_slow_does_not_hold_the_answer(feed: ReplyFeed, sent: Sen
     began = time.monotonic()
     for number in range(1_000):
         feed.add("text", f"{number} ")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SECONDS / 2
     is_free.set()
     sent.wait(lambda: sent.shown("text").split() == ["first", *map(str, range(1_000))])
