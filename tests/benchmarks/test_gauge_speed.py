@@ -11,7 +11,7 @@ from typing import Any
 import gauge
 import pytest
 
-ATTEMPTS = 3
+ATTEMPTS = 6
 KEYS = 30
 #: Fewer than the script's, which are slow to open: the fewer cells Lab has to draw, the more of a key is the gauge's.
 CELLS = 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import stream
 
-ATTEMPTS = 3
+ATTEMPTS = 6
 
 
 def test_a_stream_becomes_a_reply_in_no_more_time_than_a_loop_by_hand_needs() -> None:

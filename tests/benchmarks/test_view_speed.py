@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import views
 
-ATTEMPTS = 3
+ATTEMPTS = 6
 #: A model sends a token in a chunk; one of English prose or code has about so many characters.
 TOKEN_CHARACTERS = 5
 
