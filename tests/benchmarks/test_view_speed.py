@@ -36,18 +36,20 @@ def ask(kernel: Any) -> Callable[..., Any]:
 
 def test_a_cell_takes_little_longer_than_a_loop_that_shows_nothing(kernel: Any) -> None:
     rounds: dict[str, list[Any]] = {"plain": [], "kimi": []}
-    ratios = []
+    ratios: list[tuple[float, float]] = []
     for _ in range(ATTEMPTS):
         ran = views.compare(
             kernel, views.Shape(20_000, chunk_characters=TOKEN_CHARACTERS), ways=tuple(rounds), rounds=4
         )
-        # Over all attempts, so that a plain loop that was once disturbed does not make ours look good.
-        plain, kimi = (views.best([*rounds[way], ran[way]]) for way in rounds)
-        rounds = {"plain": [plain], "kimi": [kimi]}
-        ratios.append((round(kimi.wall / plain.wall, 2), round(kimi.cpu / plain.cpu, 2)))
-        if ratios[-1][0] <= 1.3:
+        for way, done in ran.items():
+            rounds[way].append(done)
+        best_plain, best_kimi = (views.best(done) for done in rounds.values())
+        ratios.append((round(ran["kimi"].wall / ran["plain"].wall, 2), round(best_kimi.wall / best_plain.wall, 2)))
+        # One plain loop that was disturbed, or one that was never so fast again, proves nothing: two attempts do, or
+        # the best of all.
+        if ratios[-1][1] <= 1.3 or sum(ratio <= 1.3 for ratio, _ in ratios) >= 2:
             return
-    pytest.fail(f"wall and CPU of the cell over those of the loop: {ratios}")
+    pytest.fail(f"the cell over the loop, wall clock, by attempt and at best so far: {ratios}")
 
 
 def test_what_is_sent_is_at_most_eight_times_the_text(ask: Callable[..., Any]) -> None:
