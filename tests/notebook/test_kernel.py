@@ -124,9 +124,11 @@ def test_an_interrupt_stops_the_request_and_keeps_the_text(start: Callable[[Sand
                 return False
             return bool(message["content"]["data"]["content"].get("patches"))
 
+        began = time.monotonic()
         messages = kernel.run("%kimi -o r --thinking off Tell me about tokens", cell_id="c1", when=has_text)
+        assert time.monotonic() - began < 20
         assert kernel.value("bool(r.text), r.is_partial, r.usage.estimated, r is _kimi") == "True True True True"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 5
         while not sandbox.disconnects and time.monotonic() < deadline:
             time.sleep(0.01)
         assert sandbox.disconnects == 1
@@ -166,7 +168,7 @@ def test_an_interrupt_works_at_every_moment(
         return True
 
     messages = kernel.run(f"%kimi {flags} hello", cell_id="c1", when=is_sent)
-    assert time.monotonic() - began[0] < 20
+    assert time.monotonic() - began[0] < 5
     [error] = errors(messages)
     assert error["ename"] == "InterruptedReplyError"
     assert len("\n".join(error["traceback"]).splitlines()) < 6

@@ -256,4 +256,4 @@ def test_a_fault_s_delay_paces_a_replay(serve):
 def test_a_rate_of_tokens_paces_the_answer(serve):
     caller = serve(SandboxOptions(tokens_per_second=200))
     answer = caller.post("one word", stream=True, max_completion_tokens=40)
-    assert answer.elapsed.total_seconds() > 0.15
+    assert 0.15 < answer.elapsed.total_seconds() < 5

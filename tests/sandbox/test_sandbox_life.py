@@ -17,7 +17,7 @@ from kimi_magics.sandbox import PRESETS, Fault, Sandbox, SandboxOptions, command
 
 
 def wait_until(is_true):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 10
     while not is_true() and time.monotonic() < end:
         time.sleep(0.005)
     assert is_true()
@@ -30,8 +30,10 @@ def leave_early(caller, body):
 
 def test_a_client_that_goes_away_is_noticed_and_no_longer_served(serve):
     caller = serve(SandboxOptions(tokens_per_second=20))
+    began = time.monotonic()
     leave_early(caller, caller.body(stream=True))
     wait_until(lambda: caller.sandbox.disconnects == 1)
+    assert time.monotonic() - began < 3
     url = f"http://127.0.0.1:{caller.sandbox.port}/_sandbox/state"
     wait_until(lambda: caller.bare.get(url).json()["running"] == 0)
 
@@ -76,7 +78,7 @@ def test_a_fast_replay_keeps_up_with_a_benchmark(serve):
     with caller.http.stream("POST", "/chat/completions", json=caller.body(stream=True)) as response:
         size = sum(map(len, response.iter_raw()))
     assert size == 2_000_000
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 8
 
 
 def test_many_clients_are_served_at_once(serve):
@@ -100,14 +102,14 @@ def test_a_stopped_sandbox_leaves_no_thread_and_no_port():
         socket.create_connection(("127.0.0.1", port), timeout=1)
 
 
-def test_a_sandbox_stops_amid_a_stream(serve):
+def test_a_sandbox_stops_within_two_seconds_amid_a_stream(serve):
     caller = serve(SandboxOptions(tokens_per_second=5))
     with caller.http.stream("POST", "/chat/completions", json=caller.body(stream=True)) as response:
         lines = response.iter_lines()
         next(lines)
         began = time.monotonic()
         caller.sandbox.stop()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 2
         assert "data: [DONE]" not in list(lines)
 
 
@@ -116,7 +118,7 @@ def test_a_sandbox_stops_though_a_client_does_not_read(serve, caplog):
     with caller.http.stream("POST", "/chat/completions", json=caller.body(stream=True)):
         began = time.monotonic()
         caller.sandbox.stop()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 2
     assert caplog.messages == []
 
 
