@@ -76,7 +76,7 @@ def test_typing_changes_the_number_at_once_and_a_pause_makes_it_exact(notebook: 
     index = INDEX["typed"]
     sandbox.fault(Fault(path="tokenizers", delay_seconds=1.0))
     before = notebook.gauge_tokens(index)
-    notebook.type(index, " and about everything that swims in them")
+    notebook.type_at_once(index, " and about everything that swims in them")
     text = notebook.wait_for_gauge(index, "counting")
     typed = notebook.gauge_tokens(index)
     counted = notebook.wait_for_gauge(index, "counted")
@@ -314,7 +314,7 @@ def test_a_reloaded_page_goes_on_without_a_question(own: NotebookPage, sandbox: 
 
     assert own.gauge_tokens(1) == tokens
     assert questions(sandbox) == asked
-    own.type(1, " And lakes")
+    own.type_at_once(1, " And lakes")
     own.wait_for_gauge(1, "counted")
     assert questions(sandbox) == asked + 1
 
@@ -373,7 +373,7 @@ def test_two_windows_show_the_same_notebook(lab: Frontend, sandbox: Sandbox) -> 
     second = lab.open_again(first)
     second.wait_for_gauge(1, "local")
     for notebook in (first, second):
-        notebook.type(1, " and lakes")
+        notebook.type_at_once(1, " and lakes")
         notebook.wait_for_gauge(1, "counted")
 
     assert first.gauge_tokens(1) == second.gauge_tokens(1)
