@@ -10,6 +10,9 @@
     │   │   └── ContextError         … because it is longer than the model's context
     │   ├── ImageError               an image cannot be used
     │   ├── VideoError               a video cannot be used
+    │   ├── ToolError                a tool cannot be offered
+    │   ├── SchemaError              a schema cannot be used
+    │   ├── ChatError                a conversation cannot be found, read, written or made to fit
     │   ├── ConfigError              a setting is wrong
     │   ├── BudgetError              the budget forbids it
     │   └── MissingKeyError          there is no API key
@@ -23,6 +26,8 @@
         │   └── ConnectTimeoutError  the host did not answer the connection in time
         ├── ReadTimeoutError         connected, then silence
         ├── ReplyBrokenError         the reply ended early or cannot be read
+        ├── ReplyInvalidError        the answer is not the JSON that was asked for
+        ├── TooManyStepsError        the model goes on calling tools
         └── ApiError                 the API answered with an error
             ├── BadRequestError          400
             │   ├── ContentFilterError       refused as high risk
@@ -115,6 +120,18 @@ class VideoError(RefusedError):
     """A video cannot be used."""
 
 
+class ToolError(RefusedError):
+    """A tool cannot be offered: not a function, or nothing the model could be told of it."""
+
+
+class SchemaError(RefusedError):
+    """A schema cannot be used."""
+
+
+class ChatError(RefusedError):
+    """A conversation cannot be found, read, written, or made to fit the model's context."""
+
+
 class ConfigError(RefusedError):
     """A setting is unknown or has a value that cannot be used."""
 
@@ -186,6 +203,20 @@ class ReadTimeoutError(CallError):
 
 class ReplyBrokenError(CallError):
     """The reply ended early, or cannot be read."""
+
+
+class ReplyInvalidError(CallError):
+    """The answer is not the JSON that was asked for; the reply keeps its text."""
+
+    def __str__(self) -> str:
+        return KimiError.__str__(self)
+
+
+class TooManyStepsError(CallError):
+    """The model goes on calling tools; what it said and what the tools answered stay on the reply."""
+
+    def __str__(self) -> str:
+        return KimiError.__str__(self)
 
 
 class ApiError(CallError):

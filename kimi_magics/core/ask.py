@@ -11,6 +11,7 @@ import argparse
 import difflib
 import io
 import keyword
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,11 @@ from kimi_magics.errors import MagicLineError, holds_key
 ThinkingMode = Literal["on", "off", "keep"]
 Effort = Literal["low", "high", "max"]
 #: What Tab offers for the value of an option.
-Completes = Literal["nothing", "model", "variable", "image", "image-size", "choices"]
+Completes = Literal["nothing", "model", "variable", "image", "image-size", "choices", "chat", "function"]
+
+
+#: A conversation's name is also the name of its file.
+CHAT_NAME = re.compile(r"\w[\w.\-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,20 @@ class Ask:
     stop: tuple[str, ...] = ()
     thinking: ThinkingMode | None = None
     effort: Effort | None = None
+    #: The name of the conversation that the prompt goes on with.
+    chat: str | None = None
+    prefill: str | None = None
+    #: Who speaks, in an answer begun by `prefill`.
+    name: str | None = None
+    json: bool = False
+    schema: str | None = None
+    #: How often an answer that does not satisfy the schema is asked for again.
+    retries: int = 0
+    tool: tuple[str, ...] = ()
+    #: Whether the user confirms each call of a tool.
+    ask: bool = False
+    max_steps: int | None = None
+    web: bool = False
     no_stream: bool = False
     dry_run: bool = False
     raw: bool = False
@@ -85,6 +104,18 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return number
+
+
+def _count_or_none(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
+def _chat_name(text: str) -> str:
+    if not CHAT_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a name for a conversation: up to 64 letters, digits, dots, dashes, underscores"
+        )
+    return text
 
 
 def _image_size(text: str) -> str:
@@ -127,6 +158,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(("--upload",), "upload images and videos once, and refer to them from then on"),
     Option(
+        ("-c", "--chat"),
+        "go on with the conversation of this name, or begin it; without it a cell stands alone",
+        metavar="NAME",
+        convert=_chat_name,
+        completes="chat",
+    ),
+    Option(
         ("-o", "--out"), "bind the reply to this variable", metavar="NAME", convert=_identifier, completes="variable"
     ),
     Option(("--max-tokens",), "the longest answer in tokens, reasoning included", metavar="N", convert=_count),
@@ -135,6 +173,33 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(("--thinking",), "think before answering, where the model lets you choose", choices=("on", "off", "keep")),
     Option(("--effort",), "how hard a kimi-k3 model thinks", choices=("low", "high", "max")),
+    Option(("--prefill",), "begin the answer with this text; the model goes on from there", metavar="TEXT"),
+    Option(("--name",), "with --prefill: the name of who speaks in the answer, as of a character", metavar="NAME"),
+    Option(("--json",), "ask for a JSON object; the reply's .data is the parsed one"),
+    Option(
+        ("--schema",),
+        "ask for JSON that fits: a Pydantic model, dataclass, TypedDict or JSON schema, or 'name, age int, tags list';"
+        " the reply's .data is an instance",
+        metavar="NAME",
+        completes="variable",
+    ),
+    Option(
+        ("--retries",),
+        "with --json or --schema: ask again up to N times when the answer does not fit (0)",
+        metavar="N",
+        convert=_count_or_none,
+        default=0,
+    ),
+    Option(
+        ("--tool",),
+        "a Python function that the model may call; may be repeated",
+        metavar="NAME",
+        is_repeatable=True,
+        completes="function",
+    ),
+    Option(("--ask",), "confirm each call of a tool before it is made"),
+    Option(("--max-steps",), "with tools: the most requests for one answer (8)", metavar="N", convert=_count),
+    Option(("--web",), "let the model search the web, for a fee per search"),
     Option(("--no-stream",), "ask for the whole answer at once"),
     Option(("--dry-run",), "show the exact request body and send nothing"),
     Option(("--raw",), "send {{…}} as typed instead of filling it in"),
@@ -238,7 +303,7 @@ class LineParser:
         if values.pop("help"):
             raise HelpRequested(self.format_help())
         known = {name: values.pop(name) for name in list(values) if name in Ask.__dataclass_fields__}
-        for name in ("image", "video", "stop"):
+        for name in ("image", "video", "stop", "tool"):
             known[name] = tuple(known.get(name, ()))
         return replace(Ask(text=text, extra=values), **known)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from kimi_magics.core.messages import Message, ToolCall
 from kimi_magics.core.usage import Usage
 
 
@@ -27,6 +28,40 @@ class TextDelta(msgspec.Struct, frozen=True):
     """A piece of the answer."""
 
     text: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """A piece of the call at place `index`: the id and the name come with the first piece, the arguments bit by bit."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+    is_builtin: bool = False
+
+
+class ToolCalled(msgspec.Struct, frozen=True):
+    """A call begins here, on the user's machine; a builtin one is the host's."""
+
+    call: ToolCall
+
+
+class ToolReturned(msgspec.Struct, frozen=True):
+    """A call is done: `text` is what the model is told; `is_error` when the tool failed or was not allowed."""
+
+    call: ToolCall
+    text: str
+    is_error: bool
+    seconds: float
+    #: How many images go with the text.
+    images: int = 0
+
+
+class NextStep(msgspec.Struct, frozen=True):
+    """The request is followed by another one of the same reply; `reason` says why, in a few words."""
+
+    messages: tuple[Message, ...]
+    reason: str = ""
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -61,4 +96,17 @@ class Completed(msgspec.Struct, frozen=True):
     """The end of the reply was proven: `[DONE]` of a stream, or a whole body."""
 
 
-Event = Started | ThinkingDelta | TextDelta | Finished | UsageReported | Waiting | Uploading | Completed
+Event = (
+    Started
+    | ThinkingDelta
+    | TextDelta
+    | ToolCallDelta
+    | ToolCalled
+    | ToolReturned
+    | NextStep
+    | Finished
+    | UsageReported
+    | Waiting
+    | Uploading
+    | Completed
+)

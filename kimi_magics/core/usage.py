@@ -27,11 +27,24 @@ class Usage:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     estimated: bool = False
+    #: Searches of the web, which cost a fee of their own.
+    web_searches: int = 0
 
     @property
     def total_tokens(self) -> int:
         """Prompt and completion together."""
         return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        """Return both together, as of two steps of one call; estimated when one of them is."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.estimated or other.estimated,
+            self.web_searches + other.web_searches,
+        )
 
     def __getitem__(self, key: str) -> int | bool:
         if key == "total_tokens":
@@ -61,18 +74,24 @@ class Price:
     cache_write: Decimal | None = None
     as_of: date | None = None
     source: str = ""
+    #: One search of the web; None where nobody has published it.
+    web_search: Decimal | None = None
+
+    def covers(self, usage: Usage) -> bool:
+        """Tell whether all of `usage` has a known price."""
+        return not usage.web_searches or self.web_search is not None
 
     def cost_of(self, usage: Usage) -> Decimal:
         """Return what `usage` costs, exactly.
 
         (prompt − cached − cache_write)·input + cached·cached + cache_write·cache_write + completion·output; the
-        formula of the host's billing page, reasoning inside the completion.
+        formula of the host's billing page, reasoning inside the completion. Searches of the web come on top.
         """
         fresh = max(0, usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens)
         total = fresh * self.input + usage.completion_tokens * self.output
         total += usage.cached_tokens * (self.input if self.cached is None else self.cached)
         total += usage.cache_write_tokens * (self.input if self.cache_write is None else self.cache_write)
-        return total / _MILLION
+        return total / _MILLION + usage.web_searches * (self.web_search or 0)
 
 
 def format_money(amount: Decimal, currency: str) -> str:

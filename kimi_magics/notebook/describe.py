@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.describing import ALT_TEMPLATE, DESCRIBE_TEMPLATE, Length, clean_alt, figure_html, fill_template
 from kimi_magics.core.events import Completed, Event, Finished, TextDelta, Waiting
+from kimi_magics.core.interpolate import interpolate
 from kimi_magics.core.media import Image, Media
-from kimi_magics.core.prompt import Prompt, interpolate
+from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.errors import KimiError, MagicLineError, ReplyBrokenError
 from kimi_magics.notebook.bundles import Bundle, Outlet, describe_wait, display_bundle, footer_bundle, small_bundle

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kimi_magics.core.interpolate import resolve
 from kimi_magics.core.media import Image, Media, Video
-from kimi_magics.core.prompt import resolve
 from kimi_magics.errors import ImageError
 from kimi_magics.notebook.pictures import Render, read_picture
 from kimi_magics.notebook.prepare import Preparer, to_png

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kimi_magics.client.fetch import fetch_picture, name_address
-from kimi_magics.core.prompt import resolve
+from kimi_magics.core.interpolate import resolve
 from kimi_magics.errors import ImageError
 from kimi_magics.notebook.page_pictures import find_notebook
 from kimi_magics.notebook.paths import expand_path

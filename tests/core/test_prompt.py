@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kimi_magics.core.ask import Ask
+from kimi_magics.core.interpolate import interpolate, resolve
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
-from kimi_magics.core.prompt import Defaults, Prompt, adapt, build_prompt, interpolate, resolve
+from kimi_magics.core.prompt import Defaults, Prompt, adapt, build_prompt
 from kimi_magics.errors import PromptError, VariableError
 from kimi_magics.store.catalog import load_catalog
 
