@@ -6,18 +6,29 @@ weights, checked 2026-11-22).
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from decimal import Decimal
 
 from kimi_magics.core.media import Image
 from kimi_magics.core.models import Model
-from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.prompt import Prompt, counted_texts
 from kimi_magics.core.tokens import DEFAULT_WEIGHTS, Weights, count_text, learn
+from kimi_magics.core.tools import Tool
 from kimi_magics.core.usage import Price, Usage
 from kimi_magics.errors import ContextError
 
-__all__ = ["Estimate", "check_context", "count_parts", "count_prompt", "count_text", "image_tokens", "learn_prompt"]
+__all__ = [
+    "Estimate",
+    "check_context",
+    "count_extras",
+    "count_parts",
+    "count_prompt",
+    "count_text",
+    "image_tokens",
+    "learn_prompt",
+]
 
 MESSAGE_TOKENS = 4
 REPLY_HEADER_TOKENS = 3
@@ -49,16 +60,35 @@ def count_prompt(prompt: Prompt, weights: Weights = DEFAULT_WEIGHTS) -> int:
 def count_parts(prompt: Prompt, weights: Weights = DEFAULT_WEIGHTS) -> dict[str, int]:
     """Return the tokens by what they are: draft (the last user message), system, history, images, videos and template.
 
-    Nobody has published how a video is counted: it is 0 here until the host has told.
+    Nobody has published how a video is counted: it is 0 here until the host has told. Tools and schema are not in it,
+    since the endpoint does not count them: see `count_extras`.
     """
     parts = {"draft": 0, "system": 0, "history": 0, "images": 0, "videos": 0, "template": _count_template(prompt)}
     users = [at for at, message in enumerate(prompt.messages) if message.role == "user"]
     draft = users[-1] if users else None
-    for at, message in enumerate(prompt.messages):
-        part = "draft" if at == draft else "system" if message.role == "system" else "history"
-        parts[part] += count_text(message.text, weights)
+    for at, (message, text) in enumerate(zip(prompt.messages, counted_texts(prompt), strict=True)):
+        # The beginning of an answer belongs to what is being written.
+        is_draft = at == draft or message.is_partial
+        part = "draft" if is_draft else "system" if message.role == "system" else "history"
+        parts[part] += count_text(text, weights)
         parts["images"] += sum(_count_image(image, prompt.model) for image in message.images)
     return parts
+
+
+def count_extras(prompt: Prompt, weights: Weights = DEFAULT_WEIGHTS) -> dict[str, int]:
+    """Return the tokens of what the endpoint leaves out: tools and schema; only of those that there are.
+
+    They are counted as the JSON in which they are sent: how the host writes them for the model is not published.
+    """
+    parts = {"tools": sum(count_text(_tool_text(tool), weights) for tool in prompt.tools)}
+    if prompt.format is not None and prompt.format.schema is not None:
+        parts["schema"] = count_text(json.dumps(prompt.format.schema, ensure_ascii=False, default=str), weights)
+    return {name: tokens for name, tokens in parts.items() if tokens}
+
+
+def _tool_text(tool: Tool) -> str:
+    parameters = json.dumps(tool.parameters, ensure_ascii=False, default=str) if tool.parameters else ""
+    return "\n".join(filter(None, (tool.name, tool.description, parameters)))
 
 
 def learn_prompt(weights: Weights, prompt: Prompt, tokens: int) -> Weights:
@@ -68,7 +98,7 @@ def learn_prompt(weights: Weights, prompt: Prompt, tokens: int) -> Weights:
     """
     if any(message.media for message in prompt.messages):
         return weights
-    return learn(weights, [message.text for message in prompt.messages], tokens - _count_template(prompt))
+    return learn(weights, counted_texts(prompt), tokens - _count_template(prompt))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +114,8 @@ class Estimate:
     price: Price | None = None
     #: Why the endpoint did not count, in a few words; empty when it did.
     note: str = ""
+    #: How many of the tokens are of tools and schema: counted here, since the endpoint counts messages only.
+    added_tokens: int = 0
 
     @property
     def input_cost(self) -> Decimal | None:

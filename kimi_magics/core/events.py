@@ -5,6 +5,8 @@ The wire's many shapes end in `wire.py`: a view, a ledger or a test sees only th
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from kimi_magics.core.messages import Message, ToolCall
@@ -64,6 +66,12 @@ class NextStep(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class DataRead(msgspec.Struct, frozen=True):
+    """The JSON that was asked for is there, as an object of the user's type."""
+
+    data: Any
+
+
 class Finished(msgspec.Struct, frozen=True):
     """The host says why the answer ended: `stop`, `length`, `tool_calls`, or a word that we do not know."""
 
@@ -104,6 +112,7 @@ Event = (
     | ToolCalled
     | ToolReturned
     | NextStep
+    | DataRead
     | Finished
     | UsageReported
     | Waiting

@@ -29,6 +29,8 @@ class Model:
     supports_images: bool | None = None
     supports_video: bool | None = None
     thinking: Thinking = "unknown"
+    #: Whether the host's own web search can be offered to it.
+    has_web_search: bool | None = None
     retired: date | None = None
     replacement: str | None = None
     #: The name under which its USD price is listed, where that differs.

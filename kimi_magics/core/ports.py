@@ -19,6 +19,17 @@ class Transport(Protocol):
         ...
 
 
+class Follow(Protocol):
+    """Decides what follows an answer, as when the model calls tools or its answer cannot be used."""
+
+    def __call__(self, prompt: Prompt, reply: Reply) -> Generator[Event, None, Prompt | None]:
+        """Yield what happens, then return the next request of the same reply, or None when it is done.
+
+        Raises CallError for an answer that cannot be used.
+        """
+        ...
+
+
 class View(Protocol):
     """Shows a reply while it grows."""
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kimi_magics.core.ask import Ask, Effort, ThinkingMode
+from kimi_magics.core.formats import JSON_WISH, Format, says_json
 from kimi_magics.core.interpolate import interpolate
 from kimi_magics.core.media import NO_MEDIA, Media
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
+from kimi_magics.core.tools import Tool, check_tools
 from kimi_magics.errors import PromptError
 
 # Limits of the API: reference/chat_completions_page.txt, "stop".
@@ -34,10 +36,19 @@ class Prompt:
     is_streamed: bool = True
     #: Whether all media go by the ids of uploads; else only videos that are too large to go with the request.
     uploads: bool = False
+    tools: tuple[Tool, ...] = ()
+    format: Format | None = None
+    #: The same for all requests of one conversation, so that the host finds what it has in its cache.
+    cache_key: str = ""
+    #: Tells one user of a key from another, as a hash.
+    safety_identifier: str = ""
 
     def __post_init__(self) -> None:
         if not self.messages:
             raise PromptError("the prompt is empty", remedy="write something to ask")
+        check_tools(self.tools)
+        _check_web(self)
+        _check_partial(self)
         _check_stops(self.stop)
         _check_thinking(self)
         _check_sight(self)
@@ -46,6 +57,11 @@ class Prompt:
     def output_limit(self) -> int | None:
         """The most tokens that the answer can have: as asked, else the model's default; None when unknown."""
         return self.max_tokens if self.max_tokens is not None else self.model.default_output_tokens
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of the answer, where the model goes on with one; the reply holds only what follows it."""
+        return self.messages[-1].text if self.messages[-1].is_partial else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,23 @@ class Defaults:
     effort: Effort | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Additions:
+    """What a request has beside what its own cell says: the conversation before it, tools, the form of the answer."""
+
+    #: The messages of the conversation, without its system prompt.
+    history: tuple[Message, ...] = ()
+    #: The conversation's system prompt.
+    system: str | None = None
+    tools: tuple[Tool, ...] = ()
+    format: Format | None = None
+    cache_key: str = ""
+    safety_identifier: str = ""
+
+
+NO_ADDITIONS = Additions()
+
+
 def build_prompt(
     ask: Ask,
     *,
@@ -66,19 +99,16 @@ def build_prompt(
     find_model: Callable[[str], Model],
     variables: Mapping[str, Any],
     media: Media = NO_MEDIA,
+    additions: Additions = NO_ADDITIONS,
 ) -> Prompt:
     """Resolve the variables, put the settings in where flags are absent, and check the result.
 
     Raises VariableError and PromptError; nothing has been sent then.
     """
     model = find_model(ask.model or defaults.model)
-    system = ask.system if ask.system is not None else defaults.system
-    fill = (lambda text: text) if ask.raw else (lambda text: interpolate(text, variables))
-    messages = [Message("system", fill(system))] if system else []
-    messages.append(Message("user", fill(ask.text), media.images, media.videos))
     return Prompt(
         model=model,
-        messages=tuple(messages),
+        messages=_build_messages(ask, defaults, variables, media, additions),
         max_tokens=ask.max_tokens if ask.max_tokens is not None else defaults.max_tokens,
         stop=ask.stop,
         # A default that does not fit the model chosen for this call is left out; a flag that does not fit is refused.
@@ -86,7 +116,73 @@ def build_prompt(
         effort=ask.effort or _if_fits(model, "effort", defaults.effort),
         is_streamed=not ask.no_stream,
         uploads=ask.upload,
+        tools=additions.tools,
+        format=additions.format,
+        cache_key=additions.cache_key,
+        safety_identifier=additions.safety_identifier,
     )
+
+
+def fill_system(
+    ask: Ask, *, defaults: Defaults, variables: Mapping[str, Any], inherited: str | None = None
+) -> str | None:
+    """Return the system prompt of a request: its own, else the conversation's, else the setting; None for none."""
+    if ask.system is None and inherited is not None:
+        return inherited  # filled in when it was written
+    system = ask.system if ask.system is not None else defaults.system
+    return _fill(ask, system, variables) if system else None
+
+
+def _build_messages(
+    ask: Ask, defaults: Defaults, variables: Mapping[str, Any], media: Media, additions: Additions
+) -> tuple[Message, ...]:
+    system = fill_system(ask, defaults=defaults, variables=variables, inherited=additions.system)
+    user = Message("user", _fill(ask, ask.text, variables), media.images, media.videos)
+    texts = [system or "", user.text, *(message.text for message in additions.history)]
+    if additions.format is not None and not additions.format.is_schema and not any(map(says_json, texts)):
+        # The API refuses json_object unless the messages ask for JSON (main_concepts_page.txt, "JSON Mode").
+        system = f"{system}\n\n{JSON_WISH}" if system else JSON_WISH
+    messages = [Message("system", system)] if system else []
+    messages += [*additions.history, user]
+    if ask.prefill is not None:
+        messages.append(Message("assistant", _fill(ask, ask.prefill, variables), name=ask.name or "", is_partial=True))
+    elif ask.name is not None:
+        raise PromptError("--name is for an answer that --prefill begins", remedy="add --prefill, or leave --name out")
+    return tuple(messages)
+
+
+def _fill(ask: Ask, text: str, variables: Mapping[str, Any]) -> str:
+    return text if ask.raw else interpolate(text, variables)
+
+
+def replays_thinking_since(prompt: Prompt) -> int:
+    """Return from which message on the model needs its earlier reasoning again.
+
+    k3 and k2.7 on every turn; k2.6 within a tool loop, where it is refused without, and across turns only where it was
+    asked to keep it. A model that nobody knows is taken to be like the latter.
+    """
+    if prompt.model.thinking in ("always", "effort") or prompt.thinking == "keep":
+        return 0
+    return max((at for at, message in enumerate(prompt.messages) if message.role == "user"), default=-1)
+
+
+def counted_texts(prompt: Prompt) -> list[str]:
+    """Return the texts of each message that the host counts: content, reasoning where it is replayed, names, calls."""
+    since = replays_thinking_since(prompt)
+    return [
+        "\n".join(
+            filter(
+                None,
+                (
+                    message.thinking if at >= since else "",
+                    message.text,
+                    message.name,
+                    *(f"{call.name}\n{call.arguments}" for call in message.calls),
+                ),
+            )
+        )
+        for at, message in enumerate(prompt.messages)
+    ]
 
 
 def adapt(prompt: Prompt, model: Model) -> Prompt:
@@ -100,9 +196,8 @@ def adapt(prompt: Prompt, model: Model) -> Prompt:
 
 
 def _if_fits(model: Model, field: str, value: Any) -> Any:
-    if field == "effort":
-        return value if model.thinking in ("effort", "unknown") else None
-    return value if model.thinking in ("switch", "unknown") else None
+    # A model that nobody here knows may stand on a host that has no such field.
+    return value if model.thinking == ("effort" if field == "effort" else "switch") else None
 
 
 def _check_stops(stops: tuple[str, ...]) -> None:
@@ -126,6 +221,22 @@ def _check_sight(prompt: Prompt) -> None:
     for kind, supports in (("images", model.supports_images), ("videos", model.supports_video)):
         if supports is False and any(getattr(message, kind) for message in prompt.messages):
             raise PromptError(f"{model.name} does not read {kind}", remedy="choose a model that does: -m kimi-k2.6")
+
+
+def _check_web(prompt: Prompt) -> None:
+    """Refuse the host's web search for a model that is known not to have it."""
+    if prompt.model.has_web_search is False and any(tool.kind == "builtin_function" for tool in prompt.tools):
+        raise PromptError(f"{prompt.model.name} cannot search the web", remedy="use --web with -m kimi-k2.6")
+
+
+def _check_partial(prompt: Prompt) -> None:
+    """Refuse an answer begun by us where the whole answer has to be JSON (kimi_api.md section 3)."""
+    if prompt.format is not None and prompt.prefix:
+        flag = "--schema" if prompt.format.is_schema else "--json"
+        raise PromptError(
+            f"--prefill does not go with {flag}: the host writes the whole of a JSON answer itself",
+            remedy=f"leave one of them out; with --prefill '{{' and no {flag} the model goes on with an object",
+        )
 
 
 def _check_thinking(prompt: Prompt) -> None:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Protocol
 
 from kimi_magics.core.events import (
     Completed,
+    DataRead,
     Event,
     Finished,
+    NextStep,
     Started,
     TextDelta,
     ThinkingDelta,
+    ToolCallDelta,
+    ToolCalled,
+    ToolReturned,
     UsageReported,
 )
+from kimi_magics.core.messages import Message, ToolCall
 from kimi_magics.core.safe_markdown import safe_markdown
+from kimi_magics.core.tools import ToolKind
 from kimi_magics.core.usage import Price, Usage
 
 
@@ -47,11 +55,22 @@ class Reply:
         self.request_id: str | None = None
         self.finish_reason: str | None = None
         self.is_partial = True
-        self.usage = Usage(estimated=True)
         #: Seconds from sending to the end, set by `run`.
         self.seconds: float | None = None
+        #: The answer as an object, where JSON was asked for and came; else None.
+        self.data: Any = None
+        #: The requests that were sent for this reply: more than one where tools were called or an answer was refused.
+        self.steps = 1
+        #: The messages of the earlier steps, as they stand in the request of the last.
+        self.earlier_messages: tuple[Message, ...] = ()
         self._text: list[str] = []
         self._thinking: list[str] = []
+        self._usage: Usage | None = None
+        self._call_parts: dict[int, _CallParts] = {}
+        self._returned: list[ToolReturned] = []
+        # What the steps before this one took, said and thought.
+        self._earlier_usage: Usage | None = None
+        self._earlier_text = self._earlier_thinking = ""
 
     def add(self, event: Event) -> None:
         """Take one event in."""
@@ -61,8 +80,16 @@ class Reply:
             self._text.append(event.text)  # type: ignore[union-attr]
         elif kind is ThinkingDelta:
             self._thinking.append(event.text)  # type: ignore[union-attr]
-        elif isinstance(event, UsageReported):
-            self.usage = event.usage
+        elif isinstance(event, ToolCallDelta):
+            self._call_parts.setdefault(event.index, _CallParts()).add(event)
+        elif isinstance(event, ToolCalled | ToolReturned | NextStep):
+            self._take_step(event)
+        else:
+            self._take_state(event)
+
+    def _take_state(self, event: Event) -> None:
+        if isinstance(event, UsageReported):
+            self._usage = event.usage
         elif isinstance(event, Finished):
             self.finish_reason = event.reason
         elif isinstance(event, Started):
@@ -70,21 +97,87 @@ class Reply:
             self.model = event.model or self.model
         elif isinstance(event, Completed):
             self.is_partial = False
+        elif isinstance(event, DataRead):
+            self.data = event.data
+
+    def _take_step(self, event: ToolCalled | ToolReturned | NextStep) -> None:
+        """Take in what tools do: a reply whose tools were called is not whole until the model has answered to them."""
+        self.is_partial = True
+        if isinstance(event, ToolReturned):
+            self._returned.append(event)
+        elif isinstance(event, NextStep):
+            self.steps += 1
+            self.earlier_messages += event.messages
+            self._earlier_usage = self.usage
+            self._earlier_text, self._earlier_thinking = self.text, self.thinking
+            self._text, self._thinking, self._call_parts, self._usage = [], [], {}, None
+            self.finish_reason = None
 
     @property
     def text(self) -> str:
-        """The answer so far."""
-        return _joined(self._text)
+        """The answer so far; of several steps the text of the last one that said something."""
+        return self.step_text or self._earlier_text
 
     @property
     def thinking(self) -> str:
-        """The reasoning so far; empty when there was none."""
+        """The reasoning so far, that of several steps parted by an empty line; empty when there was none."""
+        if self._earlier_thinking and self._thinking:
+            return f"{self._earlier_thinking}\n\n{_joined(self._thinking)}"
+        return self._earlier_thinking or _joined(self._thinking)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens, of all steps together."""
+        usage = self._usage or Usage(estimated=self._earlier_usage is None)
+        if self._earlier_usage is not None:
+            usage = replace(self._earlier_usage, web_searches=0) + usage
+        searches = sum(1 for done in self._returned if done.call.kind == "builtin_function")
+        return replace(usage, web_searches=searches) if searches else usage
+
+    @property
+    def calls(self) -> tuple[ToolReturned, ...]:
+        """The calls of tools that were made, each with its result."""
+        return tuple(self._returned)
+
+    # ------------------------------------------------------------ the step of the moment
+
+    @property
+    def step_text(self) -> str:
+        """The text of the request that is under way or was the last."""
+        return _joined(self._text)
+
+    @property
+    def step_thinking(self) -> str:
+        """The reasoning of the same."""
         return _joined(self._thinking)
 
     @property
+    def step_calls(self) -> tuple[ToolCall, ...]:
+        """What the model calls in this step, in its order."""
+        parts = [self._call_parts[index] for index in sorted(self._call_parts)]
+        return tuple(part.build(number) for number, part in enumerate(parts, start=len(self._returned)))
+
+    @property
+    def step_message(self) -> Message | None:
+        """What the model said in this step as a message of the conversation; None when it said nothing."""
+        if not self.step_text.strip() and not self._call_parts:
+            return None
+        return Message("assistant", self.step_text, thinking=self.step_thinking, calls=self.step_calls)
+
+    @property
+    def has_step_usage(self) -> bool:
+        """Whether this step has figures, billed or estimated."""
+        return self._usage is not None and self._usage.total_tokens > 0
+
+    @property
     def has_begun(self) -> bool:
-        """Whether anything of the answer or the reasoning has arrived."""
-        return bool(self._text or self._thinking)
+        """Whether anything of the answer, the reasoning or a tool's call has arrived."""
+        return self.has_step_begun or self.steps > 1
+
+    @property
+    def has_step_begun(self) -> bool:
+        """Whether anything of this step has arrived."""
+        return bool(self._text or self._thinking or self._call_parts)
 
     @property
     def has_usage(self) -> bool:
@@ -104,7 +197,8 @@ class Reply:
     @property
     def cost(self) -> Decimal | None:
         """What the call cost in `currency`; None when the price or the usage is unknown."""
-        return self.price.cost_of(self.usage) if self.price and self.has_usage else None
+        usage = self.usage
+        return self.price.cost_of(usage) if self.price and self.has_usage and self.price.covers(usage) else None
 
     def receipt(self) -> dict[str, Any]:
         """Return the figures of the call as JSON-ready values; neither the prompt nor the answer is in it."""
@@ -119,6 +213,7 @@ class Reply:
             "request_id": self.request_id,
             "finish_reason": self.finish_reason,
             "is_partial": self.is_partial,
+            "steps": self.steps,
         }
 
     def __str__(self) -> str:
@@ -134,6 +229,25 @@ class Reply:
 
     def _repr_pretty_(self, printer: _Pretty, cycle: bool) -> None:  # noqa: FBT001 — IPython's protocol
         printer.text(self.text)
+
+
+class _CallParts:
+    """A call while it comes, piece by piece."""
+
+    def __init__(self) -> None:
+        self.id = self.name = ""
+        self.is_builtin = False
+        self._arguments: list[str] = []
+
+    def add(self, piece: ToolCallDelta) -> None:
+        self.id, self.name = self.id or piece.id, self.name or piece.name
+        self.is_builtin = self.is_builtin or piece.is_builtin
+        self._arguments.append(piece.arguments)
+
+    def build(self, number: int) -> ToolCall:
+        # A call without an id could not be answered.
+        kind: ToolKind = "builtin_function" if self.is_builtin else "function"
+        return ToolCall(self.id or f"{self.name}:{number}", self.name, _joined(self._arguments), kind)
 
 
 def _joined(parts: list[str]) -> str:

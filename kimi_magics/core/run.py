@@ -1,20 +1,22 @@
 """One call from sending to its end: every event goes into the reply, then to the view.
 
+A call may take several requests: what follows an answer, as when the model calls a tool, is asked of `Follow`.
 The promise: whatever happens, the reply holds what arrived and what it probably cost, and the view is told the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import closing
 
-from kimi_magics.core.estimate import count_prompt, count_text
-from kimi_magics.core.events import UsageReported
-from kimi_magics.core.ports import Clock, Transport, View
+from kimi_magics.core.estimate import count_extras, count_prompt, count_text
+from kimi_magics.core.events import Completed, Event, TextDelta, UsageReported
+from kimi_magics.core.ports import Clock, Follow, Transport, View
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.tokens import DEFAULT_WEIGHTS, Weights
 from kimi_magics.core.usage import Usage
-from kimi_magics.errors import CallError, InterruptedReplyError, KimiError
+from kimi_magics.errors import CallError, InterruptedReplyError, KimiError, TooManyStepsError
 
 
 def run(
@@ -25,19 +27,23 @@ def run(
     view: View,
     clock: Clock,
     weights: Weights = DEFAULT_WEIGHTS,
+    follow: Follow | None = None,
 ) -> None:
-    """Send `prompt` and fold the events into `reply`; `weights` count what the host did not.
+    """Send `prompt`, and what follows from its answer, and fold the events into `reply`.
 
-    Raises CallError, with `reply` on it, also for an interrupt.
+    `weights` count what the host did not. Raises CallError, with `reply` on it, also for an interrupt.
     """
     started = clock()
     error: KimiError | None = None
+    following: Prompt | None = prompt
     try:
         view.begin(reply)
-        with closing(transport.send(prompt)) as events:
-            for event in events:
-                reply.add(event)
-                view.show(reply, event)
+        while following is not None:
+            prompt = following
+            _fold(_send(prompt, transport), reply, view)
+            # A host that tells no usage has billed this step nonetheless.
+            _settle(prompt, reply, weights)
+            following = _fold(follow(prompt, reply), reply, view) if follow is not None else None
     except KeyboardInterrupt:
         error = _interrupted(reply)
         raise error from None
@@ -47,10 +53,40 @@ def run(
     finally:
         reply.seconds = clock() - started
         _settle(prompt, reply, weights)
+        if isinstance(error, InterruptedReplyError | TooManyStepsError):
+            reply.is_partial = True
         if isinstance(error, CallError):
             error.reply = reply
             error.request_id = error.request_id or reply.request_id
         view.end(reply, error)
+
+
+def _fold(events: Generator[Event, None, Prompt | None], reply: Reply, view: View) -> Prompt | None:
+    """Take all events in; return what the generator returns."""
+    with closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as stop:
+                following: Prompt | None = stop.value
+                return following
+            reply.add(event)
+            view.show(reply, event)
+
+
+def _send(prompt: Prompt, transport: Transport) -> Generator[Event, None, None]:
+    """Yield the events of one request; where the answer was begun by us, its beginning comes first."""
+    with closing(transport.send(prompt)) as events:
+        prefix = prompt.prefix
+        if not prefix:
+            yield from events
+            return
+        for event in events:
+            # Not before: until something came, nothing of an answer is there.
+            if prefix and isinstance(event, TextDelta | Completed):
+                yield TextDelta(prefix)
+                prefix = ""
+            yield event
 
 
 def _interrupted(reply: Reply) -> InterruptedReplyError:
@@ -58,6 +94,11 @@ def _interrupted(reply: Reply) -> InterruptedReplyError:
         return InterruptedReplyError(
             "interrupted before the answer began",
             remedy="the request may have been billed; run the cell again to ask again",
+        )
+    if reply.steps > 1 or reply.step_calls:
+        return InterruptedReplyError(
+            "interrupted between the model and its tools; what was said so far is kept",
+            remedy="_kimi.calls holds the calls that were made; run the cell again to start anew",
         )
     if not reply.text:
         return InterruptedReplyError(
@@ -72,6 +113,10 @@ def _interrupted(reply: Reply) -> InterruptedReplyError:
 
 def _settle(prompt: Prompt, reply: Reply, weights: Weights) -> None:
     """Put estimated figures in where the host sent none: a cut stream carries no usage, yet it is billed."""
-    if reply.has_begun and not reply.has_usage:
-        completion = count_text(reply.text, weights) + count_text(reply.thinking, weights)
-        reply.add(UsageReported(Usage(count_prompt(prompt, weights), completion, estimated=True)))
+    if not reply.has_step_begun or reply.has_step_usage:
+        return
+    completion = count_text(reply.step_text.removeprefix(prompt.prefix), weights)
+    completion += count_text(reply.step_thinking, weights)
+    completion += sum(count_text(f"{call.name}\n{call.arguments}", weights) for call in reply.step_calls)
+    tokens = count_prompt(prompt, weights) + sum(count_extras(prompt, weights).values())
+    reply.add(UsageReported(Usage(tokens, completion, estimated=True)))

@@ -17,11 +17,22 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kimi_magics.core.events import Completed, Event, Finished, Started, TextDelta, ThinkingDelta, UsageReported
+from kimi_magics.core.events import (
+    Completed,
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    UsageReported,
+)
+from kimi_magics.core.formats import Format
 from kimi_magics.core.media import Image, Upload, Video
-from kimi_magics.core.messages import Message
+from kimi_magics.core.messages import Message, ToolCall
 from kimi_magics.core.models import Model, Thinking
-from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.prompt import Prompt, replays_thinking_since
+from kimi_magics.core.tools import Tool
 from kimi_magics.core.usage import Usage
 
 _Body = TypeVar("_Body")
@@ -41,6 +52,14 @@ def request_body(prompt: Prompt) -> dict[str, Any]:
     if prompt.stop:
         body["stop"] = list(prompt.stop)
     body |= _thinking(prompt)
+    if prompt.tools:
+        body["tools"] = [_tool(tool) for tool in prompt.tools]
+    if prompt.format is not None:
+        body["response_format"] = _format(prompt.format)
+    if prompt.cache_key:
+        body["prompt_cache_key"] = prompt.cache_key
+    if prompt.safety_identifier:
+        body["safety_identifier"] = prompt.safety_identifier
     if prompt.is_streamed:
         body["stream"] = True
     return body
@@ -87,8 +106,9 @@ def measure_media(prompt: Prompt) -> int:
 
 
 def content_hash(prompt: Prompt) -> str:
-    """Return a name for what the tokens of `prompt` depend on: model, roles, texts; media are not looked at."""
-    content = [prompt.model.name, [(message.role, message.text) for message in prompt.messages]]
+    """Return a name for what the host counts of `prompt`: model and messages; media are not looked at."""
+    bare = (replace(message, images=(), videos=()) if message.media else message for message in prompt.messages)
+    content = [prompt.model.name, _messages(prompt, tuple(bare))]
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
@@ -106,17 +126,50 @@ def encode(body: dict[str, Any]) -> bytes:
     return msgspec.json.encode(body)
 
 
-def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    return [_message(message) for message in prompt.messages]
+def _messages(prompt: Prompt, messages: tuple[Message, ...] | None = None) -> list[dict[str, Any]]:
+    messages = prompt.messages if messages is None else messages
+    since = replays_thinking_since(prompt)
+    return [_message(message, is_replayed=at >= since) for at, message in enumerate(messages)]
 
 
-def _message(message: Message) -> dict[str, Any]:
-    if not message.media:
-        return {"role": message.role, "content": message.text}
-    parts = [_part(medium) for medium in message.media]
-    if message.text.strip():
+def _message(message: Message, *, is_replayed: bool) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = [_part(medium) for medium in message.media]
+    if parts and message.text.strip():
         parts.append({"type": "text", "text": message.text})
-    return {"role": message.role, "content": parts}
+    body: dict[str, Any] = {"role": message.role, "content": parts or message.text}
+    if message.name:
+        body["name"] = message.name
+    if message.thinking and is_replayed:
+        body["reasoning_content"] = message.thinking
+    if message.calls:
+        body["tool_calls"] = [_call(call) for call in message.calls]
+    if message.call_id:
+        body["tool_call_id"] = message.call_id
+    if message.is_partial:
+        body["partial"] = True
+    return body
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": call.kind, "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.parameters is not None:
+        function["parameters"] = dict(tool.parameters)
+    return {"type": tool.kind, "function": function}
+
+
+def _format(wanted: Format) -> dict[str, Any]:
+    if wanted.schema is None:
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": wanted.name, "strict": True, "schema": dict(wanted.schema)},
+    }
 
 
 def _part(medium: Image | Video) -> dict[str, Any]:
@@ -157,11 +210,26 @@ class _Usage(msgspec.Struct):
     prompt_tokens_details: _Details | None = None
 
 
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct):
+    """A tool call, or a piece of one: later pieces may have neither id nor type nor name."""
+
+    index: int | None = None
+    id: str | None = None
+    type: str | None = None
+    function: _Function | None = None
+
+
 class _Part(msgspec.Struct):
     """A delta of a stream, or the message of a whole reply."""
 
     content: str | None = None
     reasoning_content: str | None = None
+    tool_calls: list[_Call] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -209,7 +277,13 @@ def read_chunk(data: bytes, *, is_first: bool = False) -> Iterator[Event] | list
     if choices and not is_first:
         choice = choices[0]
         delta = choice.delta
-        if delta is not None and choice.finish_reason is None and delta.content and not delta.reasoning_content:
+        if (
+            delta is not None
+            and choice.finish_reason is None
+            and delta.content
+            and not delta.reasoning_content
+            and not delta.tool_calls
+        ):
             return [TextDelta(delta.content)]
     return _read_whole(chunk, is_first=is_first)
 
@@ -241,11 +315,26 @@ def _read_whole(chunk: _Chunk, *, is_first: bool) -> Iterator[Event]:
             yield ThinkingDelta(part.reasoning_content)
         if part is not None and part.content:
             yield TextDelta(part.content)
+        for at, call in enumerate((part and part.tool_calls) or ()):
+            yield _read_call(call, at)
         if choice.finish_reason:
             yield Finished(choice.finish_reason)
         usage = usage or choice.usage
     if usage is not None:
         yield UsageReported(_usage(usage))
+
+
+def _read_call(call: _Call, at: int) -> ToolCallDelta:
+    """Return a call, or a piece of one; a call of a whole reply has no index: its place tells."""
+    function = call.function or _Function()
+    name = function.name or ""
+    return ToolCallDelta(
+        index=at if call.index is None else call.index,
+        id=call.id or "",
+        name=name,
+        arguments=function.arguments or "",
+        is_builtin=call.type == "builtin_function" or name.startswith("$"),
+    )
 
 
 def _usage(usage: _Usage) -> Usage:

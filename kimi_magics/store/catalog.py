@@ -34,6 +34,7 @@ def _model(name: str, row: Mapping[str, Any]) -> Model:
         supports_images=row.get("images"),
         supports_video=row.get("video"),
         thinking=row["thinking"],
+        has_web_search=row.get("web_search"),
         retired=row.get("retired"),
         replacement=row.get("replacement"),
         priced_as=row.get("priced_as"),
@@ -50,3 +51,9 @@ def cny_price(name: str) -> Price | None:
         return None
     figures = {kind: Decimal(amount) for kind, amount in row.items()}
     return Price(**figures, currency="CNY", as_of=facts["checked"], source="models.toml")
+
+
+def web_search_price(currency: str) -> Decimal | None:
+    """Return what one search of the web costs, or None when it is not known."""
+    amount = _read()["web_search"].get(currency)
+    return None if amount is None else Decimal(amount)

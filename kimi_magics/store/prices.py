@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -16,7 +17,7 @@ from typing import Any
 
 from kimi_magics.core.models import Model
 from kimi_magics.core.usage import Price
-from kimi_magics.store.catalog import cny_price
+from kimi_magics.store.catalog import cny_price, web_search_price
 
 _PROVIDER = "moonshotai"
 
@@ -26,7 +27,14 @@ def find_price(model: Model, *, currency: str, own: Mapping[str, Price] | None =
 
     A price of the user's own (`own`, by model name) goes before the lists, whatever its currency.
     """
-    if own and model.name in own:
+    price = _find_price(model, currency, own or {})
+    if price is None or price.web_search is not None:
+        return price
+    return replace(price, web_search=web_search_price(price.currency))
+
+
+def _find_price(model: Model, currency: str, own: Mapping[str, Price]) -> Price | None:
+    if model.name in own:
         return own[model.name]
     if currency == "CNY":
         return cny_price(model.name)

@@ -106,6 +106,7 @@ def test_the_receipt_is_json_without_prompt_or_answer() -> None:
             "cached_tokens": 100,
             "cache_write_tokens": 0,
             "estimated": False,
+            "web_searches": 0,
         },
         "cost": "0.002871",
         "currency": "USD",
@@ -114,6 +115,7 @@ def test_the_receipt_is_json_without_prompt_or_answer() -> None:
         "request_id": "req-1",
         "finish_reason": "stop",
         "is_partial": False,
+        "steps": 1,
     }
 
 
