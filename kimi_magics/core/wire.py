@@ -107,8 +107,7 @@ def measure_media(prompt: Prompt) -> int:
 
 def content_hash(prompt: Prompt) -> str:
     """Return a name for what the host counts of `prompt`: model and messages; media are not looked at."""
-    bare = (replace(message, images=(), videos=()) if message.media else message for message in prompt.messages)
-    content = [prompt.model.name, _messages(prompt, tuple(bare))]
+    content = [prompt.model.name, _messages(prompt, has_media=False)]
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
@@ -126,14 +125,16 @@ def encode(body: dict[str, Any]) -> bytes:
     return msgspec.json.encode(body)
 
 
-def _messages(prompt: Prompt, messages: tuple[Message, ...] | None = None) -> list[dict[str, Any]]:
-    messages = prompt.messages if messages is None else messages
+def _messages(prompt: Prompt, *, has_media: bool = True) -> list[dict[str, Any]]:
     since = replays_thinking_since(prompt)
-    return [_message(message, is_replayed=at >= since) for at, message in enumerate(messages)]
+    return [
+        _message(message, message.media if has_media else (), is_replayed=at >= since)
+        for at, message in enumerate(prompt.messages)
+    ]
 
 
-def _message(message: Message, *, is_replayed: bool) -> dict[str, Any]:
-    parts: list[dict[str, Any]] = [_part(medium) for medium in message.media]
+def _message(message: Message, media: tuple[Image | Video, ...], *, is_replayed: bool) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = [_part(medium) for medium in media]
     if parts and message.text.strip():
         parts.append({"type": "text", "text": message.text})
     body: dict[str, Any] = {"role": message.role, "content": parts or message.text}

@@ -18,7 +18,6 @@ from uuid import uuid4
 import ipywidgets  # type: ignore[import-untyped]
 
 from kimi_magics.core.ask import Ask, HelpRequested
-from kimi_magics.core.prompt import Prompt
 from kimi_magics.errors import KimiError
 from kimi_magics.notebook.bundles import Bundle, display_bundle
 from kimi_magics.notebook.comms import CellParents, tame_widget
@@ -37,6 +36,7 @@ from kimi_magics.notebook.draft import Drafts, Report
 from kimi_magics.notebook.gauge import run_message
 from kimi_magics.notebook.gauge_text import describe_run
 from kimi_magics.notebook.newest import NewestOnly
+from kimi_magics.notebook.requests import Request
 from kimi_magics.notebook.session import Session
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class Services:
 
     session: Session
     drafts: Drafts
-    #: Reads a `%%kimi` cell. Raises RefusedError and HelpRequested.
-    build: Callable[[str], tuple[Ask, Prompt]]
-    #: Sends a prompt as the cell does; with `out`, `view` and `cell` by name. Raises KimiError.
+    #: Reads a `%%kimi` cell, for a composer of this id. Raises RefusedError and HelpRequested.
+    build: Callable[[str, str], tuple[Ask, Request]]
+    #: Sends a request as the cell does; with `out`, `view` and `cell` by name. Raises KimiError.
     call: Callable[..., None]
     #: Has a page insert a cell; False when no page is there.
     insert: Callable[[str], bool]
@@ -197,11 +197,12 @@ class Composer:
         thread: threading.Thread | None = None
         try:
             # Here and not in the thread: variables and pictures are those of the moment.
-            ask, prompt = self._services.build(self.source)
+            ask, request = self._services.build(self.source, self.id)
             if ask.dry_run:
-                self._put(text_output(json.dumps(self._services.session.preview(prompt), indent=2, ensure_ascii=False)))
+                body = self._services.session.preview(request.prompt)
+                self._put(text_output(json.dumps(body, indent=2, ensure_ascii=False)))
                 return
-            run, arguments = copy_context().run, (self._run, ask, prompt)
+            run, arguments = copy_context().run, (self._run, ask, request)
             thread = threading.Thread(target=run, args=arguments, name="kimi-composer-answer", daemon=True)
             self.stop.disabled = False
             thread.start()
@@ -213,10 +214,10 @@ class Composer:
             if thread is None:
                 self._finish()
 
-    def _run(self, ask: Ask, prompt: Prompt) -> None:
+    def _run(self, ask: Ask, request: Request) -> None:
         """Send the prompt and show its answer, in a thread of its own."""
         try:
-            outputs = self._ask_host(ask, prompt)
+            outputs = self._ask_host(ask, request)
         except Exception:  # noqa: BLE001 — a fault of ours is shown as what it is, where the answer would stand
             outputs = [text_output(traceback.format_exc(), name="stderr")]
         try:
@@ -225,13 +226,13 @@ class Composer:
         finally:
             self._finish()
 
-    def _ask_host(self, ask: Ask, prompt: Prompt) -> list[Bundle]:
+    def _ask_host(self, ask: Ask, request: Request) -> list[Bundle]:
         """Return the answer, and what ended it, as outputs of a notebook."""
         view, session = AnswerView(self._show_live, must_stop=self._must_stop.is_set), self._services.session
-        expected = session.expect_tokens(prompt)
+        expected = session.expect_tokens(request.prompt)
         failure: KimiError | None = None
         try:
-            self._services.call(prompt, out=ask.out, view=view, cell=self.id)
+            self._services.call(request, out=ask.out, view=view, cell=self.id)
         except KimiError as error:
             failure = error
         outputs: list[Bundle] = []

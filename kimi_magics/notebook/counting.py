@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
 
-from kimi_magics.core.estimate import count_parts, learn_prompt
+from kimi_magics.core.estimate import count_extras, count_parts, learn_prompt
 from kimi_magics.core.media import Image, Video
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
@@ -38,8 +38,10 @@ class _Reading:
     """What is found here in a prompt: tokens by what they are for, and per character of the text being written."""
 
     def __init__(self, prompt: Prompt, weights: Weights) -> None:
-        self.parts: Mapping[str, int] = count_parts(prompt, weights)
-        self._text, self._weights = prompt.messages[-1].text, weights
+        self.extras: Mapping[str, int] = count_extras(prompt, weights)
+        self.parts: Mapping[str, int] = count_parts(prompt, weights) | self.extras
+        self._text = next((message.text for message in reversed(prompt.messages) if message.role == "user"), "")
+        self._weights = weights
 
     @cached_property
     def rates(self) -> Mapping[str, float]:
@@ -73,13 +75,17 @@ class Counting:
         return sum(self.count_parts_here(prompt).values())
 
     def count_parts_here(self, prompt: Prompt) -> dict[str, int]:
-        """Return the same by what it is for: draft, system, history, images, videos, template."""
+        """Return the same by what it is for: draft, system, history, images, videos, template, tools, schema."""
         parts = dict(self._read(prompt).parts)
         for kind, media in (("images", _images(prompt)), ("videos", _videos(prompt))):
             sizes = [self._media.get(self._key(medium, prompt.model)) for medium in media]
             if sizes and None not in sizes:
                 parts[kind] = sum(size or 0 for size in sizes)
         return parts
+
+    def count_extras_here(self, prompt: Prompt) -> int:
+        """Return about how many tokens the tools and the schema have, which the API's count leaves out."""
+        return sum(self._read(prompt).extras.values())
 
     def recall_medium(self, medium: Image | Video, model: Model) -> int | None:
         """Return the tokens of one image or video as the host counted them, or None."""
@@ -123,7 +129,7 @@ class Counting:
     def _read(self, prompt: Prompt) -> _Reading:
         """Read a prompt through, once for the several figures that are asked of it in a row."""
         media = [self._key(medium, prompt.model) for medium in _media(prompt)]
-        key = self._host(), content_hash(prompt), prompt.thinking, tuple(media)
+        key = self._host(), content_hash(prompt), prompt.thinking, tuple(media), prompt.tools, prompt.format
         with self._lock:
             reading = self._readings.pop(key, None)
         if reading is None:

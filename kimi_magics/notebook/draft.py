@@ -20,6 +20,7 @@ from kimi_magics.core.media import Media
 from kimi_magics.core.outlook import Outlook
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.errors import BadRequestError, CallError, KimiError, MissingKeyError, NotFoundError
+from kimi_magics.notebook.requests import Request, RequestBuilder
 from kimi_magics.notebook.session import Session, account_mark
 
 #: `local` is counted here, `counted` by the API; `offline` is counted here because the API could not be asked.
@@ -62,7 +63,7 @@ def is_draft(source: str) -> bool:
 class Drafts:
     """Reports on drafts, for one shell; safe to use from several threads.
 
-    `find_media` turns what `-i` and `--video` name into what is sent; `clock` is for tests.
+    `requests` builds what the cell would send; `clock` is for tests.
     """
 
     def __init__(
@@ -71,13 +72,13 @@ class Drafts:
         parsers: Mapping[str, LineParser],
         *,
         variables: Callable[[], Mapping[str, Any]],
-        find_media: Callable[[Ask, Mapping[str, Any]], Media],
+        requests: RequestBuilder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._parsers = parsers
         self._variables = variables
-        self._find_media = find_media
+        self._requests = requests
         self._clock = clock
         #: Why the host did not count, by model, or for all under an empty name.
         self._troubles: dict[str, _Trouble] = {}
@@ -98,14 +99,15 @@ class Drafts:
             has_media = bool(ask.image or ask.video)
             if not ask.text.strip() and not has_media:
                 return Report("empty", message="the prompt is empty")
-            depends = has_media or "{{" in ask.text or "{{" in (ask.system or "")
-            variables = self._variables()
-            media = self._find_media(ask, variables)
-            pending = _describe_pending(media)
-            if pending and not ask.text.strip() and not media.images and not media.videos:
-                return Report("empty", message=pending, depends=True)
-            prompt = self._session.build(ask, variables=variables, media=media)
-            report = self._judge(prompt, cell=cell, may_ask=may_ask and mode == "live", is_local=mode == "local")
+            is_filled = any("{{" in (text or "") for text in (ask.text, ask.system, ask.prefill))
+            depends = has_media or is_filled or bool(ask.chat or ask.tool or ask.schema)
+            request = self._build(ask, cell)
+            if isinstance(request, str):
+                return Report("empty", message=request, depends=True)
+            pending = _describe_pending(request.media)
+            report = self._judge(
+                request.prompt, cell=cell, may_ask=may_ask and mode == "live", is_local=mode == "local"
+            )
             if pending:
                 # The rest may be counted, the whole is not.
                 state = "local" if report.state == "counted" else report.state
@@ -120,6 +122,15 @@ class Drafts:
         """Ask the host again at once, as when the user wants it now."""
         self._troubles.clear()
 
+    def _build(self, ask: Ask, cell: str | None) -> Request | str:
+        """Return the request, or what is waited for where nothing of it is known yet. Raises KimiError."""
+        variables = self._variables()
+        if not ask.text.strip():
+            media = self._requests.peek_media(ask, variables)
+            if media.pending and not media.images and not media.videos:
+                return _describe_pending(media)
+        return self._requests.build(ask, variables=variables, cell=cell, use="draft")
+
     def _parse(self, source: str) -> Ask:
         match = _MAGIC.match(source)
         if match is None:
@@ -132,9 +143,12 @@ class Drafts:
             ask, names = parser.parse_names(rest)
             return read_wish(ask, names, session=self._session, variables=self._variables()).ask
         if marks == "%":
-            return parser.parse_line(rest)
-        line, _, body = rest.partition("\n")
-        return parser.parse_cell(line, body)
+            ask = parser.parse_line(rest)
+        else:
+            line, _, body = rest.partition("\n")
+            ask = parser.parse_cell(line, body)
+        # For %kimi_estimate the flag is about its report.
+        return replace(ask, json=False) if name == "kimi_estimate" else ask
 
     def _judge(self, prompt: Prompt, *, cell: str | None, may_ask: bool, is_local: bool) -> Report:
         trouble = "" if is_local else self._find_trouble(prompt)
@@ -153,7 +167,7 @@ class Drafts:
             outlook=outlook,
             budget=budget,
             warning=warning,
-            message=message or ("" if estimate.is_counted else trouble or estimate.note),
+            message=message or (estimate.note if estimate.is_counted else trouble or estimate.note),
             # Asked without trouble, what can be counted has been.
             is_final=estimate.is_counted or is_local or bool(trouble) or may_ask,
         )
@@ -218,9 +232,13 @@ def _describe_pending(media: Media) -> str:
     return f"{names} is counted when the cell runs" if names else ""
 
 
+#: What is known by itself: the endpoint's total is shared by the texts.
+_COUNTED_APART = ("images", "videos", "template", "tools", "schema")
+
+
 def _fit(parts: Mapping[str, int], total: int) -> dict[str, int]:
     """Return the parts, counted here, so that they sum up to `total`: the texts share the difference."""
-    fixed = {name: tokens for name, tokens in parts.items() if name in ("images", "videos", "template")}
+    fixed = {name: tokens for name, tokens in parts.items() if name in _COUNTED_APART}
     loose = {name: tokens for name, tokens in parts.items() if name not in fixed and tokens}
     rest, known = max(0, total - sum(fixed.values())), sum(loose.values())
     if not loose:
@@ -248,7 +266,7 @@ def report_message(report: Report) -> dict[str, Any]:
     return message | {
         "model": estimate.model.name,
         "tokens": estimate.prompt_tokens,
-        "counted": estimate.is_counted,
+        "counted": estimate.is_counted and not estimate.added_tokens,
         "context": estimate.model.context_tokens,
         "price": price and {"input": str(price.input), "output": str(price.output), "currency": price.currency},
         "parts": dict(report.parts),

@@ -23,11 +23,11 @@ def report_files(session: Session, ask: Ask) -> None:
     if ask.extra["delete_all"]:
         if names:
             raise MagicLineError("--delete and --delete-all were both given", remedy="give one of them")
-        _delete(session, _ours(session), as_json=ask.extra["json"], must_be_there=False)
+        _delete(session, _ours(session), as_json=ask.json, must_be_there=False)
     elif names:
-        _delete(session, names, as_json=ask.extra["json"], must_be_there=True)
+        _delete(session, names, as_json=ask.json, must_be_there=True)
     else:
-        _list(session, as_json=ask.extra["json"])
+        _list(session, as_json=ask.json)
 
 
 def _ours(session: Session) -> list[str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import threading
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 
 from kimi_magics.core.ask import Ask, HelpRequested
-from kimi_magics.errors import ImageError, InterruptedReplyError, KimiError, RefusedError
+from kimi_magics.errors import ImageError, InterruptedReplyError, KimiError, RefusedError, ToolError
 from kimi_magics.notebook import complete
 from kimi_magics.notebook.cell_runs import CellRuns, cell_id
 from kimi_magics.notebook.gallery import Gallery
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from kimi_magics.core.ports import View
     from kimi_magics.core.prompt import Prompt
     from kimi_magics.core.reply import Reply
+    from kimi_magics.notebook.chats import Chats
     from kimi_magics.notebook.composers import Composers
     from kimi_magics.notebook.draft import Drafts
     from kimi_magics.notebook.gauge import Gauge
     from kimi_magics.notebook.lookup import Lookup
+    from kimi_magics.notebook.requests import Request, RequestBuilder, Use
     from kimi_magics.notebook.session import Session
     from kimi_magics.notebook.toolbar import Toolbar
 
@@ -64,6 +67,8 @@ class KimiMagics(Magics):
         self._shell = shell
         self._session: Session | None = None
         self._lookup: Lookup | None = None
+        self._chats: Chats | None = None
+        self._requests: RequestBuilder | None = None
         self._drafts: Drafts | None = None
         self._making = threading.RLock()
         self._runs = CellRuns(shell)
@@ -97,6 +102,28 @@ class KimiMagics(Magics):
             return self._lookup
 
     @property
+    def chats(self) -> Chats:
+        """The conversations of this kernel."""
+        with self._making:
+            if self._chats is None:
+                from kimi_magics.notebook.chats import Chats
+
+                self._chats = Chats(self._runs, find_order=self._find_order)
+            return self._chats
+
+    @property
+    def requests(self) -> RequestBuilder:
+        """What builds the whole request of a cell, for runs and for drafts."""
+        with self._making:
+            if self._requests is None:
+                from kimi_magics.notebook.requests import RequestBuilder
+
+                self._requests = RequestBuilder(
+                    self.session, self.chats, find_media=self.lookup.find, peek_media=self.lookup.peek
+                )
+            return self._requests
+
+    @property
     def drafts(self) -> Drafts:
         """What reports on prompts that are being written."""
         with self._making:
@@ -107,7 +134,7 @@ class KimiMagics(Magics):
                     self.session,
                     PARSERS,
                     variables=lambda: ChainMap(self._shell.user_ns),
-                    find_media=self.lookup.peek,
+                    requests=self.requests,
                 )
             return self._drafts
 
@@ -150,11 +177,12 @@ class KimiMagics(Magics):
         from kimi_magics.notebook.reports import report_estimate
 
         ask = self._read("kimi_estimate", line, cell)
-        prompt = self._build(ask, local_ns)
+        # Here the flag is about the report, not about an answer.
+        prompt = self._build(replace(ask, json=False), local_ns, use="look").prompt
         if ask.dry_run:
             self._show_body(prompt)
         else:
-            report_estimate(self.session, prompt, compare=ask.extra["compare"], as_json=ask.extra["json"])
+            report_estimate(self.session, prompt, compare=ask.extra["compare"], as_json=ask.json)
 
     @no_var_expand
     @needs_local_scope
@@ -168,7 +196,7 @@ class KimiMagics(Magics):
         variables = ChainMap(dict(local_ns or {}), self._shell.user_ns)
         wish = read_wish(ask, names, session=self.session, variables=variables)
         if wish.is_alt:
-            steps = Steps(self.lookup.find_pictures, self._show_body, self._call, self._bind)
+            steps = Steps(self.lookup.find_pictures, self._show_body, self._call_prompt, self._bind)
             looked_at = is_kernel(self._shell) and is_live(self._shell)
             AltWriter(self.session, steps, is_live=looked_at).write(wish, variables)
             return
@@ -194,7 +222,7 @@ class KimiMagics(Magics):
         from kimi_magics.notebook.reports import report_models
 
         ask = self._read("kimi_models", line, "")
-        report_models(self.session, as_json=ask.extra["json"], with_retired=ask.extra["all"])
+        report_models(self.session, as_json=ask.json, with_retired=ask.extra["all"])
 
     @no_var_expand
     @line_magic
@@ -229,19 +257,24 @@ class KimiMagics(Magics):
         return parser.parse_line(line) if cell is None else parser.parse_cell(line, cell)
 
     def _run(self, ask: Ask, local_ns: Mapping[str, Any] | None) -> None:
-        prompt = self._build(ask, local_ns)
+        request = self._build(ask, local_ns)
         if ask.dry_run:
-            self._show_body(prompt)
+            self._show_body(request.prompt)
         else:
-            self._call(prompt, out=ask.out)
+            self._call(request, out=ask.out)
 
-    def _build(self, ask: Ask, local_ns: Mapping[str, Any] | None) -> Prompt:
+    def _build(self, ask: Ask, local_ns: Mapping[str, Any] | None, *, use: Use | None = None) -> Request:
         variables = ChainMap(dict(local_ns or {}), self._shell.user_ns)
-        return self.session.build(ask, variables=variables, media=self.lookup.find(ask, variables))
+        use = use or ("look" if ask.dry_run else "run")
+        return self.requests.build(ask, variables=variables, cell=cell_id(self._shell), use=use)
 
     def _ask_page(self, question: dict[str, Any]) -> Any:
         """Return what a page that shows the notebook answers, or None."""
         return self._gauge.ask_page(question) if self._gauge is not None else None
+
+    def _find_order(self, cell: str, *, may_ask: bool) -> Sequence[str] | None:
+        """Return the ids of the notebook's cells from top to bottom, where a page tells them."""
+        return self._gauge.find_order(cell, may_ask=may_ask) if self._gauge is not None else None
 
     def _render(self, value: Any) -> dict[str, Any]:
         """Return what the shell would show of a value as a picture."""
@@ -266,14 +299,18 @@ class KimiMagics(Magics):
         services = Services(self.session, self.drafts, self._build_source, self._call, insert, _model_names)
         return Composers(self._shell, services)
 
-    def _build_source(self, source: str) -> tuple[Ask, Prompt]:
-        """Read and build a whole cell, as one that the composer sends."""
+    def _build_source(self, source: str, cell: str) -> tuple[Ask, Request]:
+        """Read and build a whole cell, as one that the composer named `cell` sends."""
         line, _, body = source.removeprefix("%%kimi").partition("\n")
         ask = self._read("kimi", line, body)
         if (ask.image or ask.video) and self._runs.is_busy:
             # The cell that runs may draw on the same figure.
             raise ImageError("no image can be prepared while a cell runs", remedy="press Send again when it is done")
-        return ask, self._build(ask, None)
+        if ask.tool:
+            # Functions of the user work on what the cells work on, and may ask him.
+            raise ToolError("the composer makes no calls of tools", remedy="press Insert and run the cell")
+        use: Use = "look" if ask.dry_run else "run"
+        return ask, self.requests.build(ask, variables=ChainMap(self._shell.user_ns), cell=cell, use=use)
 
     def _show_body(self, prompt: Prompt) -> None:
         from kimi_magics.notebook.reports import print_json, show_media
@@ -285,9 +322,15 @@ class KimiMagics(Magics):
         if self._gauge is not None:
             self._gauge.tell_settings()
 
-    def _call(self, prompt: Prompt, *, out: str | None, view: View | None = None, cell: str | None = None) -> None:
+    def _call_prompt(self, prompt: Prompt, *, out: str | None, view: View) -> None:
+        from kimi_magics.notebook.requests import Request
+
+        self._call(Request(prompt), out=out, view=view)
+
+    def _call(self, request: Request, *, out: str | None, view: View | None = None, cell: str | None = None) -> None:
         from kimi_magics.notebook.views import choose_view
 
+        prompt = request.prompt
         config, cell = self.session.config, cell or cell_id(self._shell)
         expected = self.session.expect_tokens(prompt) if self._gauge is not None else 0
         view = view or choose_view(
@@ -298,14 +341,19 @@ class KimiMagics(Magics):
             count=self.session.counting.recall_medium,
         )
         reply = self.session.open_reply(prompt)
-        is_kept = True
+        is_kept = is_whole = False
         try:
-            self.session.call(prompt, reply=reply, view=view, cell=cell)
+            self.session.call(prompt, reply=reply, view=view, cell=cell, follow=request.follow)
+            is_kept = is_whole = True
         except KimiError as error:
             # A refused call leaves the variables alone; one that was stopped leaves what had arrived.
             is_kept = reply.has_begun or isinstance(error, InterruptedReplyError)
             raise
         finally:
+            if is_whole:
+                request.record(reply)
+            else:
+                request.record_failure()
             if is_kept:
                 self._bind(reply, out)
             if self._gauge is not None:

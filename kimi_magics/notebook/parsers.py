@@ -20,7 +20,12 @@ PARSERS: dict[str, LineParser] = {
         "%kimi_estimate",
         "Show tokens, cost and share of the context of a prompt, counted by the API; nothing is generated.\n"
         "Takes the flags of %%kimi, in a line or as a cell magic.",
-        options=(*OPTIONS, Option(("--compare",), "for all live models"), _JSON),
+        # Here --json is about the report.
+        options=(
+            *(option for option in OPTIONS if option.destination != "json"),
+            Option(("--compare",), "for all live models"),
+            _JSON,
+        ),
         usage="%kimi_estimate [flags] prompt",
         examples="example:\n  %kimi_estimate --compare {{report}}",
     ),

@@ -184,7 +184,7 @@ def report_budget(session: Session, ask: Ask) -> None:
         session.set_budget(_read_budget(ask.text.strip()))
     budget, currency = session.budget, session.currency
     spent = session.history.spent(budget.currency if budget else currency)
-    if ask.extra["json"]:
+    if ask.json:
         print_json(
             {
                 "budget": str(budget.amount) if budget else None,
@@ -223,7 +223,7 @@ def report_config(session: Session, ask: Ask) -> None:
         session.config.set(name, _unquote(value), save=is_saved)
     names = [name] if name else session.config.names()
     rows: list[tuple[str, Any, str]] = [(row, *session.config.look_up(row)) for row in names]
-    if ask.extra["json"]:
+    if ask.json:
         facts = [{"name": row, "value": found, "source": source} for row, found, source in rows]
         print_json(facts[0] if name else facts)
     elif name:

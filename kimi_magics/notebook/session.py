@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -15,11 +16,12 @@ from kimi_magics.client.http import KimiClient
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.budget import Budget
 from kimi_magics.core.estimate import Estimate, check_context
+from kimi_magics.core.events import Event
 from kimi_magics.core.media import NO_MEDIA, Media, Video
 from kimi_magics.core.models import Model
 from kimi_magics.core.outlook import Outlook, expect_answer
-from kimi_magics.core.ports import Transport, View
-from kimi_magics.core.prompt import Defaults, Prompt, build_prompt
+from kimi_magics.core.ports import Follow, Transport, View
+from kimi_magics.core.prompt import NO_ADDITIONS, Additions, Defaults, Prompt, build_prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.run import run
 from kimi_magics.core.usage import Price, Usage
@@ -149,11 +151,32 @@ class Session:
 
     # ------------------------------------------------------------ the call
 
-    def build(self, ask: Ask, *, variables: Mapping[str, Any], media: Media = NO_MEDIA) -> Prompt:
-        """Return the request for `ask`. Raises VariableError, PromptError, ConfigError."""
+    def defaults(self) -> Defaults:
+        """Return what the settings put in where a flag is not given. Raises ConfigError."""
         names = ("model", "system", "max_tokens", "thinking", "effort")
-        defaults = Defaults(**{name: self.config.get(name) for name in names})
-        return build_prompt(ask, defaults=defaults, find_model=self.find_model, variables=variables, media=media)
+        return Defaults(**{name: self.config.get(name) for name in names})
+
+    def build(
+        self,
+        ask: Ask,
+        *,
+        variables: Mapping[str, Any],
+        media: Media = NO_MEDIA,
+        additions: Additions = NO_ADDITIONS,
+    ) -> Prompt:
+        """Return the request for `ask`. Raises VariableError, PromptError, ConfigError."""
+        identity = self.config.get("safety_identifier")
+        if identity:
+            # Only a hash leaves the machine: reference/chat_completions_page.txt, "safety_identifier".
+            additions = replace(additions, safety_identifier=hashlib.sha256(identity.encode()).hexdigest())
+        return build_prompt(
+            ask,
+            defaults=self.defaults(),
+            find_model=self.find_model,
+            variables=variables,
+            media=media,
+            additions=additions,
+        )
 
     def count(self, prompt: Prompt) -> int:
         """Return the prompt's tokens, counted by the API now or before. Raises CallError and MissingKeyError."""
@@ -173,21 +196,26 @@ class Session:
     def expect_tokens(self, prompt: Prompt) -> int:
         """Return what the prompt is taken to have, as known now: nothing is asked, and no price list is loaded."""
         known = self.counting.recall(prompt)
-        return self.counting.count_here(prompt) if known is None else known
+        return self.counting.count_here(prompt) if known is None else known + self.counting.count_extras_here(prompt)
 
     def estimate(self, prompt: Prompt, *, may_ask: bool = True) -> Estimate:
         """Return the tokens and cost of `prompt`: counted by the API, or here when it cannot or may not be asked."""
-        note, is_counted = "", True
+        note, is_counted, added = "", True, 0
         try:
             tokens = self.count(prompt) if may_ask else self.counting.recall(prompt, skip=self._uncounted(prompt))
         except (CallError, MissingKeyError) as error:
             tokens, note = None, error.message
         if tokens is None:
             tokens, is_counted = self.counting.count_here(prompt), False
+        elif added := self.counting.count_extras_here(prompt):
+            tokens += added
         if uncounted := self._uncounted(prompt):
             names, is_counted = ", ".join(video.label for video in uncounted), False
             note = note or f"{names} is counted once it has been uploaded, which a run does"
-        return Estimate(prompt.model, tokens, is_counted, prompt.output_limit, self.price_of(prompt.model), note)
+        if added:
+            note = note or f"{added:,} of them are for tools and schema, counted here: the API counts messages alone"
+        price = self.price_of(prompt.model)
+        return Estimate(prompt.model, tokens, is_counted, prompt.output_limit, price, note, added)
 
     def expect_answer(self, prompt: Prompt, *, cell: str | None) -> Outlook | None:
         """Return how long the answer will probably be, by the earlier runs of this session; None when unknown."""
@@ -205,8 +233,10 @@ class Session:
             prompt_hash=prompt_hash(prompt),
         )
 
-    def call(self, prompt: Prompt, *, reply: Reply, view: View, cell: str | None = None) -> None:
-        """Send `prompt` and show the answer as it comes.
+    def call(
+        self, prompt: Prompt, *, reply: Reply, view: View, cell: str | None = None, follow: Follow | None = None
+    ) -> None:
+        """Send `prompt` and show the answer as it comes; `follow` says what comes after it.
 
         Raises RefusedError before anything is sent, CallError (with the reply on it) afterwards.
         """
@@ -216,12 +246,36 @@ class Session:
         prefetch()
         try:
             weights = self.counting.weights(prompt.model)
-            transport: Transport = client if not has_media(prompt) else self._sender(client, prompt, reply, view, cell)
-            run(prompt, reply=reply, transport=transport, view=view, clock=time.monotonic, weights=weights)
+            # What a tool returns may be an image.
+            is_plain = not has_media(prompt) and not prompt.tools
+            transport: Transport = client if is_plain else self._sender(client, prompt, reply, view, cell)
+            run(
+                prompt,
+                reply=reply,
+                transport=transport,
+                view=view,
+                clock=time.monotonic,
+                weights=weights,
+                follow=follow and self._guard(follow, cell),
+            )
         finally:
             self.history.add(reply, model=prompt.model.name, cell=cell)
-            if reply.has_usage and not reply.usage.estimated and self.counting.recall(prompt) is None:
+            # Several requests, and what the endpoint does not count, say nothing of this prompt's text.
+            is_bare = reply.steps == 1 and not prompt.tools and prompt.format is None
+            if is_bare and reply.has_usage and not reply.usage.estimated and self.counting.recall(prompt) is None:
                 self.counting.learn(prompt, reply.usage.prompt_tokens)
+
+    def _guard(self, follow: Follow, cell: str | None) -> Follow:
+        """Return `follow` with the checks of a first request before every further one."""
+
+        def guarded(prompt: Prompt, reply: Reply) -> Generator[Event, None, Prompt | None]:
+            following = yield from follow(prompt, reply)
+            if following is not None:
+                self._check_context(following)
+                self._check_budget(following, cell=cell, under_way=reply)
+            return following
+
+        return guarded
 
     def _sender(self, client: KimiClient, prompt: Prompt, reply: Reply, view: View, cell: str | None) -> Sender:
         """Return what uploads before it sends; a budget is asked again about what could not be counted before."""
@@ -267,14 +321,18 @@ class Session:
         answer = outlook.high if outlook else 0
         return estimate.price.cost_of(Usage(estimate.prompt_tokens, answer)) if estimate.price else None
 
-    def _check_budget(self, prompt: Prompt, *, cell: str | None, is_counted: bool = False) -> None:
-        """Raise BudgetError when the call does not fit the budget.
+    def _check_budget(
+        self, prompt: Prompt, *, cell: str | None, is_counted: bool = False, under_way: Reply | None = None
+    ) -> None:
+        """Raise BudgetError when the call does not fit the budget; what the reply `under_way` took counts as spent.
 
         The API's own count decides near its end, or with `is_counted` at once.
         """
         budget = self.budget
         if budget is None:
             return
+        if under_way is not None and under_way.cost is not None and under_way.currency == budget.currency:
+            budget = replace(budget, spent=budget.spent + under_way.cost)
         outlook, estimate = self.expect_answer(prompt, cell=cell), self.estimate(prompt, may_ask=False)
         currency = estimate.price.currency if estimate.price else self.currency
         doubtful = replace(estimate, prompt_tokens=int(estimate.prompt_tokens * (1 + _LOCAL_DOUBT)))

@@ -113,6 +113,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("language", "of descriptions and alt texts, when --lang is not given", _text, "English"),
     Setting("describe_template", "what %kimi_describe asks instead of our words; {{lang}}, {{length}}", _text),
     Setting("alt_template", "what is asked for an alt text instead of our words; {{lang}}, {{length}}", _text),
+    Setting(
+        "safety_identifier",
+        "who asks, where several share a key: a hash of this text goes with each request",
+        _text,
+    ),
     Setting("timeout_seconds", "how long a silent host is waited for", _seconds, 600.0),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

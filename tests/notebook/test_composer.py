@@ -374,8 +374,8 @@ def test_a_dry_run_shows_the_body_and_help_shows_the_flags(composers: Composers,
 
 def test_no_picture_is_drawn_while_a_cell_runs(magics: KimiMagics, cells: Any, sandbox: Sandbox) -> None:
     cells.shell.user_ns["build"] = magics._build_source
-    assert isinstance(cells.run("build('%%kimi -i x.png\\nhi')").error, ImageError)
-    assert cells.run("print(build('%%kimi\\nhi')[0].text)").stdout == "hi\n"
+    assert isinstance(cells.run("build('%%kimi -i x.png\\nhi', 'composer')").error, ImageError)
+    assert cells.run("print(build('%%kimi\\nhi', 'composer')[0].text)").stdout == "hi\n"
 
 
 def test_a_fault_of_ours_is_shown_and_the_button_comes_back(composers: Composers, sandbox: Sandbox) -> None:

@@ -14,9 +14,11 @@ from PIL import Image
 
 from kimi_magics.core.budget import Budget
 from kimi_magics.notebook.cell_runs import CellRuns
+from kimi_magics.notebook.chats import Chats
 from kimi_magics.notebook.draft import Drafts, Report
 from kimi_magics.notebook.lookup import Lookup
 from kimi_magics.notebook.parsers import PARSERS
+from kimi_magics.notebook.requests import RequestBuilder
 from kimi_magics.notebook.session import Session
 from kimi_magics.notebook.sources import Sources
 from kimi_magics.sandbox import Fault, Sandbox
@@ -44,11 +46,13 @@ class Bench:
         self.clock = Clock()
         self.runs = CellRuns(shell)
         lookup = Lookup(self.runs, Sources())
+        self.chats = Chats(self.runs)
+        requests = RequestBuilder(self.session, self.chats, find_media=lookup.find, peek_media=lookup.peek)
         self.drafts = Drafts(
             self.session,
             PARSERS,
             variables=lambda: self.variables,
-            find_media=lookup.peek,
+            requests=requests,
             clock=self.clock,
         )
 

@@ -33,8 +33,10 @@ from kimi_magics.errors import (
     RequestTooLargeError,
     ServerFaultError,
 )
+from kimi_magics.notebook.chats import Chats
 from kimi_magics.notebook.draft import Drafts
 from kimi_magics.notebook.parsers import PARSERS
+from kimi_magics.notebook.requests import RequestBuilder
 from kimi_magics.notebook.session import Session
 from kimi_magics.notebook.uploads import INLINE_VIDEO_BYTES
 from kimi_magics.sandbox import Fault, Sandbox, SandboxOptions
@@ -400,7 +402,10 @@ def test_a_small_video_is_sent_to_be_counted_once(kernel: Kernel, sandbox: Sandb
 
 def test_a_draft_uploads_nothing_and_is_counted_as_far_as_it_can_be(kernel: Kernel, sandbox: Sandbox) -> None:
     media = Media(videos=(LARGE,))
-    drafts = Drafts(kernel.session, PARSERS, variables=dict, find_media=lambda ask, variables: media)
+    requests = RequestBuilder(
+        kernel.session, Chats(), find_media=lambda ask, variables: media, peek_media=lambda ask, variables: media
+    )
+    drafts = Drafts(kernel.session, PARSERS, variables=dict, requests=requests)
     source = "%%kimi --video clip\nWhat is this?"
     first, asked_of = drafts.report(source, may_ask=False), drafts.report(source)
     assert (first.state, first.is_final) == ("local", False)
