@@ -23,8 +23,14 @@ from kimi_magics.errors import MagicLineError, holds_key
 ThinkingMode = Literal["on", "off", "keep"]
 Effort = Literal["low", "high", "max"]
 #: What Tab offers for the value of an option.
-Completes = Literal["nothing", "model", "variable", "image", "image-size", "choices", "chat", "function"]
+Completes = Literal[
+    "nothing", "model", "variable", "image", "image-size", "choices", "chat", "function", "path", "template"
+]
 
+
+_PAIR = re.compile(r"[A-Za-z_]\w*=")
+#: Under this name argparse gets what follows a template; nobody can type it.
+_PAIR_FLAG = "--pair"
 
 #: A conversation's name is also the name of its file.
 CHAT_NAME = re.compile(r"\w[\w.\-]{0,63}")
@@ -42,6 +48,8 @@ class Option:
     convert: Callable[[str], Any] = str
     completes: Completes = "nothing"
     default: Any = None
+    #: Whether words such as key=value may follow its value.
+    takes_pairs: bool = False
 
     @property
     def takes_value(self) -> bool:
@@ -75,6 +83,13 @@ class Ask:
     stop: tuple[str, ...] = ()
     thinking: ThinkingMode | None = None
     effort: Effort | None = None
+    file: tuple[str, ...] = ()
+    cell: tuple[str, ...] = ()
+    #: The name of a prompt that was written before, and what is filled into it.
+    template: str | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+    #: Whether the first fenced code of the answer goes into a new cell.
+    code: bool = False
     #: The name of the conversation that the prompt goes on with.
     chat: str | None = None
     prefill: str | None = None
@@ -156,6 +171,27 @@ OPTIONS: tuple[Option, ...] = (
         is_repeatable=True,
         completes="variable",
     ),
+    Option(
+        ("--file",),
+        "a document to send: a PDF, docx, text, code, a notebook; may be repeated",
+        metavar="PATH",
+        is_repeatable=True,
+        completes="path",
+    ),
+    Option(
+        ("--cell",),
+        "another cell of the notebook to send, its source and its text output: its id, or -1 for the one above; may be"
+        " repeated",
+        metavar="ID",
+        is_repeatable=True,
+    ),
+    Option(
+        ("-t", "--template"),
+        "a prompt that was written before, with key=value for what it fills in; see %%kimi_config template.NAME",
+        metavar="NAME",
+        completes="template",
+        takes_pairs=True,
+    ),
     Option(("--upload",), "upload images and videos once, and refer to them from then on"),
     Option(
         ("-c", "--chat"),
@@ -199,6 +235,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(("--ask",), "confirm each call of a tool before it is made"),
     Option(("--max-steps",), "with tools: the most requests for one answer (8)", metavar="N", convert=_count),
+    Option(("--code",), "put the first code block of the answer into a new cell below, which is not run"),
     Option(("--web",), "let the model search the web, for a fee per search"),
     Option(("--no-stream",), "ask for the whole answer at once"),
     Option(("--dry-run",), "show the exact request body and send nothing"),
@@ -241,6 +278,7 @@ class LineParser:
         )
         for option in options:
             self._add(option)
+        self._parser.add_argument(_PAIR_FLAG, action="append", default=[], help=argparse.SUPPRESS)
         self._parser.add_argument("-h", "--help", action="store_true", help="show this text")
 
     def _add(self, option: Option) -> None:
@@ -303,7 +341,9 @@ class LineParser:
         if values.pop("help"):
             raise HelpRequested(self.format_help())
         known = {name: values.pop(name) for name in list(values) if name in Ask.__dataclass_fields__}
-        for name in ("image", "video", "stop", "tool"):
+        pairs = (pair.partition("=") for pair in values.pop(_PAIR_FLAG[2:], ()))
+        known["pairs"] = tuple((key, value) for key, _, value in pairs)
+        for name in ("image", "video", "stop", "tool", "file", "cell"):
             known[name] = tuple(known.get(name, ()))
         return replace(Ask(text=text, extra=values), **known)
 
@@ -326,6 +366,16 @@ class LineParser:
             if word == "--":
                 return flags, line[stream.tell() :].strip()
             flags.append(self._read_flag(word or "", lexer))
+            option = self._by_name.get(flags[-1].partition("=")[0])
+            if option is not None and option.takes_pairs:
+                flags += self._read_pairs(line, stream, lexer)
+
+    def _read_pairs(self, line: str, stream: io.StringIO, lexer: shlex.shlex) -> list[str]:
+        """Return the words such as key=value that come next, each as a flag of its own."""
+        pairs = []
+        while _PAIR.match(line[stream.tell() :].lstrip()):
+            pairs.append(f"{_PAIR_FLAG}={self._next_word(lexer)}")
+        return pairs
 
     def _next_word(self, lexer: shlex.shlex) -> str | None:
         try:
