@@ -27,7 +27,7 @@ from kimi_magics.core.events import (
     ToolCallDelta,
     UsageReported,
 )
-from kimi_magics.core.formats import Format
+from kimi_magics.core.formats import Format, fit_schema
 from kimi_magics.core.media import Image, Upload, Video
 from kimi_magics.core.messages import Message, ToolCall
 from kimi_magics.core.models import Model, Thinking
@@ -55,7 +55,7 @@ def request_body(prompt: Prompt) -> dict[str, Any]:
     if prompt.tools:
         body["tools"] = [_tool(tool) for tool in prompt.tools]
     if prompt.format is not None:
-        body["response_format"] = _format(prompt.format)
+        body["response_format"] = _format(prompt.format, prompt.model)
     if prompt.cache_key:
         body["prompt_cache_key"] = prompt.cache_key
     if prompt.safety_identifier:
@@ -160,17 +160,18 @@ def _tool(tool: Tool) -> dict[str, Any]:
     if tool.description:
         function["description"] = tool.description
     if tool.parameters is not None:
-        function["parameters"] = dict(tool.parameters)
+        function["parameters"] = fit_schema(tool.parameters)
     return {"type": tool.kind, "function": function}
 
 
-def _format(wanted: Format) -> dict[str, Any]:
+def _format(wanted: Format, model: Model) -> dict[str, Any]:
     if wanted.schema is None:
         return {"type": "json_object"}
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": wanted.name, "strict": True, "schema": dict(wanted.schema)},
-    }
+    schema: dict[str, Any] = {"name": wanted.name, "schema": dict(wanted.schema)}
+    if model.is_known:
+        # Other hosts mean by it that no field may be left out, which is not what a schema of a user says.
+        schema["strict"] = True
+    return {"type": "json_schema", "json_schema": schema}
 
 
 def _part(medium: Image | Video) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class Follower:
         self, *, toolbox: Toolbox | None, checker: Checker | None, retries: int = 0, max_steps: int = MAX_STEPS
     ) -> None:
         self._toolbox, self._checker = toolbox, checker
-        self._retries_left, self._calls_left = retries, max_steps - 1
+        self._retries = self._retries_left = retries
+        self._calls_left = max_steps - 1
         self._max_steps = max_steps
 
     def __call__(self, prompt: Prompt, reply: Reply) -> Generator[Event, None, Prompt | None]:
@@ -56,12 +57,21 @@ class Follower:
         except Problem as problem:
             said = reply.step_message
             if not self._retries_left or said is None:
-                raise ReplyInvalidError(problem.message, remedy=problem.remedy) from None
+                raise self._give_up(problem) from None
             self._retries_left -= 1
             wish = Message("user", problem.wish)
             return (yield from _go_on(prompt, (said, wish), reason=f"asked again: {problem.message}"))
         yield DataRead(data)
         return None
+
+    def _give_up(self, problem: Problem) -> ReplyInvalidError:
+        if not self._retries:
+            return ReplyInvalidError(problem.message, remedy=problem.remedy)
+        is_used_up = "--retries" in problem.remedy
+        remedy = "say more of what is wanted, or choose another model; the reply keeps the text"
+        return ReplyInvalidError(
+            f"asked {self._retries + 1} times: {problem.message}", remedy=remedy if is_used_up else problem.remedy
+        )
 
 
 def _go_on(prompt: Prompt, messages: tuple[Message, ...], *, reason: str = "") -> Generator[Event, None, Prompt]:

@@ -16,6 +16,8 @@ from kimi_magics.core.prompt import Additions, Prompt, fill_system
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.tools import WEB_SEARCH
 from kimi_magics.errors import MagicLineError
+from kimi_magics.notebook.templates import apply_template
+from kimi_magics.store.templates import Templates
 
 if TYPE_CHECKING:
     from kimi_magics.core.ports import Follow
@@ -83,6 +85,7 @@ class RequestBuilder:
         peek_media: Callable[[Ask, Mapping[str, Any]], Media],
     ) -> None:
         self._session, self._chats = session, chats
+        self._templates = Templates(session.config)
         self._find_media, self.peek_media = find_media, peek_media
 
     def build(self, ask: Ask, *, variables: Mapping[str, Any], cell: str | None, use: Use = "run") -> Request:
@@ -91,8 +94,9 @@ class RequestBuilder:
         Raises RefusedError of the kind that fits; nothing has been sent then.
         """
         _check_flags(ask)
+        ask, variables = apply_template(ask, self._templates, variables)
         media = (self.peek_media if use == "draft" else self._find_media)(ask, variables)
-        structure = _find_structure(ask, variables)
+        structure = _find_structure(ask, variables, is_checked=use != "draft")
         toolbox = _find_toolbox(ask, variables)
         place = self._chats.place(ask.chat, cell=cell, is_draft=use != "run") if ask.chat else None
         tools = toolbox.tools if toolbox else ()
@@ -151,12 +155,12 @@ def _check_flags(ask: Ask) -> None:
             raise MagicLineError(f"{flag} is for tools", remedy=f"add --tool NAME or --web, or leave {flag} out")
 
 
-def _find_structure(ask: Ask, variables: Mapping[str, Any]) -> Structure | None:
+def _find_structure(ask: Ask, variables: Mapping[str, Any], *, is_checked: bool) -> Structure | None:
     if ask.schema is None:
         return None
     from kimi_magics.notebook.structures import find_structure
 
-    return find_structure(ask.schema, variables)
+    return find_structure(ask.schema, variables, is_checked=is_checked)
 
 
 def _find_format(ask: Ask, structure: Structure | None) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ from kimi_magics.store.files import replace_file
 Source = Literal["session", "saved", "default"]
 #: Settings that start so hold the user's own price of the model that follows.
 PRICE_PREFIX = "price."
+#: Settings that start so hold a prompt of the user's own, for -t.
+TEMPLATE_PREFIX = "template."
+#: Both are tables of their own in the file.
+_PREFIXES = (PRICE_PREFIX, TEMPLATE_PREFIX)
+TEMPLATE_NAME = re.compile(r"\w[\w.\-]{0,63}")
 
 
 def find_home() -> Path:
@@ -147,7 +153,7 @@ class Config:
         saved = self._read_saved()
         if name in saved:
             return saved[name], "saved"
-        return (None if name.startswith(PRICE_PREFIX) else _BY_NAME[name].default), "default"
+        return (None if name.startswith(_PREFIXES) else _BY_NAME[name].default), "default"
 
     def set(self, name: str, text: str, *, save: bool = False) -> None:
         """Set for this session, or with `save` for all. Raises ConfigError; nothing is changed then."""
@@ -166,14 +172,19 @@ class Config:
             self._write(name, None)
 
     def names(self) -> list[str]:
-        """Return the names of all settings, the user's own prices after the others."""
-        own = {name for name in (*self._session, *self._read_saved()) if name.startswith(PRICE_PREFIX)}
+        """Return the names of all settings, the user's own prices and templates after the others."""
+        own = {name for name in (*self._session, *self._read_saved()) if name.startswith(_PREFIXES)}
         return [*_BY_NAME, *sorted(own)]
 
     def own_prices(self) -> dict[str, Price]:
         """Return the user's own prices by model name."""
         prices = (name for name in self.names() if name.startswith(PRICE_PREFIX))
         return {name.removeprefix(PRICE_PREFIX): read_price(self.get(name)) for name in prices}
+
+    def own_templates(self) -> dict[str, str]:
+        """Return the user's own prompts by their names, as set or saved."""
+        names = (name for name in self.names() if name.startswith(TEMPLATE_PREFIX))
+        return {name.removeprefix(TEMPLATE_PREFIX): self.get(name) for name in names}
 
     def _read_saved(self) -> dict[str, Any]:
         try:
@@ -185,9 +196,10 @@ class Config:
                 f"the settings in {self.path} cannot be read: {error}", remedy="mend the file, or move it away"
             ) from None
         flat = {name: value for name, value in content.items() if name in _BY_NAME}
-        prices = content.get("price", {})
-        if isinstance(prices, dict):
-            flat |= {PRICE_PREFIX + model: text for model, text in prices.items()}
+        for prefix in _PREFIXES:
+            own = content.get(prefix[:-1], {})
+            if isinstance(own, dict):
+                flat |= {prefix + name: text for name, text in own.items()}
         # A file is written by hand too: what stands in it passes the same checks as what is typed.
         return {name: _read_value(name, str(value), where=f" in {self.path}") for name, value in flat.items()}
 
@@ -199,8 +211,9 @@ class Config:
             document = tomlkit.parse(self.path.read_text("utf-8")) if self.path.exists() else tomlkit.document()
             table: Any = document
             key = name
-            if name.startswith(PRICE_PREFIX):
-                table, key = document.setdefault("price", tomlkit.table()), name.removeprefix(PRICE_PREFIX)
+            if name.startswith(_PREFIXES):
+                kind, _, key = name.partition(".")
+                table = document.setdefault(kind, tomlkit.table())
             if value is None:
                 table.pop(key, None)
             else:
@@ -217,6 +230,12 @@ def check_name(name: str) -> None:
     """Raise ConfigError when there is no such setting."""
     if name in _BY_NAME or (name.startswith(PRICE_PREFIX) and len(name) > len(PRICE_PREFIX)):
         return
+    if name.startswith(TEMPLATE_PREFIX):
+        if TEMPLATE_NAME.fullmatch(name.removeprefix(TEMPLATE_PREFIX)):
+            return
+        raise ConfigError(
+            f"{name[:80]!r} does not name a template", remedy="up to 64 letters, digits, dots, dashes, underscores"
+        )
     if "key" in name.lower():
         raise ConfigError(
             "an API key is never kept in the settings",
@@ -225,13 +244,18 @@ def check_name(name: str) -> None:
     close = difflib.get_close_matches(name, _BY_NAME, n=1)
     raise ConfigError(
         f"there is no setting {name!r}",
-        remedy=f"did you mean {close[0]}?" if close else f"the settings are {', '.join(_BY_NAME)}, price.MODEL",
+        remedy=f"did you mean {close[0]}?"
+        if close
+        else f"the settings are {', '.join(_BY_NAME)}, price.MODEL, template.NAME",
     )
 
 
 def explain(name: str) -> str:
     """Return what a setting means, in a few words."""
-    return "the price of this model, per million tokens" if name.startswith(PRICE_PREFIX) else _BY_NAME[name].help
+    if name.startswith(_PREFIXES):
+        is_price = name.startswith(PRICE_PREFIX)
+        return "the price of this model, per million tokens" if is_price else "a prompt for -t; {{name}} is filled in"
+    return _BY_NAME[name].help
 
 
 def _read_value(name: str, text: str, *, where: str = "") -> Any:
@@ -242,6 +266,10 @@ def _read_value(name: str, text: str, *, where: str = "") -> Any:
     check_name(name)
     if name.startswith(PRICE_PREFIX):
         read_price(text)
+        return text
+    if name.startswith(TEMPLATE_PREFIX):
+        if not text.strip():
+            raise ConfigError(f"{name}={where}: the template is empty", remedy="write the prompt after the =")
         return text
     setting = _BY_NAME[name]
     try:
