@@ -39,6 +39,12 @@ def _fill(match: re.Match[str], variables: Mapping[str, Any]) -> str:
         raise VariableError(f"{place} cannot be written as text: {type(error).__name__}: {error}") from None
 
 
+def find_names(text: str) -> set[str]:
+    """Return the names of the variables that `interpolate` would look up in `text`."""
+    paths = (_parse_path(match[1]) for match in _PLACE.finditer(text))
+    return {path[0][1] for path in paths if isinstance(path, list)}
+
+
 def resolve(source: str, variables: Mapping[str, Any]) -> Any:
     """Return the value that a name, attribute or constant index stands for, as inside `{{…}}`. Raises VariableError."""
     path = _parse_path(source)

@@ -14,7 +14,14 @@ Words = Callable[[], Iterable[str]]
 
 
 def complete_line(
-    text: str, word: str, parser: LineParser, *, models: Words, variables: Mapping[str, Any], words: Words = tuple
+    text: str,
+    word: str,
+    parser: LineParser,
+    *,
+    models: Words,
+    variables: Mapping[str, Any],
+    words: Words = tuple,
+    chats: Words = tuple,
 ) -> list[str]:
     """Return what may stand at the cursor, in place of `word` at the end of `text`.
 
@@ -25,7 +32,7 @@ def complete_line(
     previous = before.split()[-1].rstrip("=") if before.split() else ""
     option = by_name.get(previous)
     if option is not None and option.takes_value and before.endswith((" ", "=")):
-        candidates = _values(option, models=models, variables=variables)
+        candidates = _values(option, models=models, chats=chats, variables=variables)
     elif word.startswith("-"):
         candidates = [*by_name, "--help"]
     else:
@@ -33,11 +40,15 @@ def complete_line(
     return sorted(candidate for candidate in candidates if candidate.startswith(word))
 
 
-def _values(option: Option, *, models: Words, variables: Mapping[str, Any]) -> Iterable[str]:
+def _values(option: Option, *, models: Words, chats: Words, variables: Mapping[str, Any]) -> Iterable[str]:
     if option.choices:
         return option.choices
     if option.completes == "model":
         return models()
+    if option.completes == "chat":
+        return chats()
+    if option.completes == "function":
+        return [name for name in _variable_names(variables) if callable(variables[name])]
     if option.completes == "image-size":
         return ("low", "high", "none")
     if option.completes == "image":
@@ -55,7 +66,12 @@ def _variable_names(variables: Mapping[str, Any]) -> list[str]:
 
 
 def install(
-    shell: InteractiveShell, parsers: Mapping[str, LineParser], *, models: Words, words: Mapping[str, Words]
+    shell: InteractiveShell,
+    parsers: Mapping[str, LineParser],
+    *,
+    models: Words,
+    words: Mapping[str, Words],
+    chats: Words = tuple,
 ) -> None:
     """Register the completion of all magics; once more replaces it."""
     from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -69,7 +85,13 @@ def install(
         if parser is not None:
             name = command.lstrip("%")
             found = complete_line(
-                text, context.token, parser, models=models, variables=shell.user_ns, words=words.get(name, tuple)
+                text,
+                context.token,
+                parser,
+                models=models,
+                variables=shell.user_ns,
+                words=words.get(name, tuple),
+                chats=chats,
             )
         # Where there is an offer, the names that Python itself would complete there only disturb.
         return {

@@ -266,7 +266,9 @@ def report_message(report: Report) -> dict[str, Any]:
     return message | {
         "model": estimate.model.name,
         "tokens": estimate.prompt_tokens,
-        "counted": estimate.is_counted and not estimate.added_tokens,
+        "counted": estimate.is_counted,
+        # Tools and schema, which the API's count leaves out.
+        "added": estimate.added_tokens,
         "context": estimate.model.context_tokens,
         "price": price and {"input": str(price.input), "output": str(price.output), "currency": price.currency},
         "parts": dict(report.parts),

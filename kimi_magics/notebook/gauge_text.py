@@ -22,7 +22,7 @@ def describe(message: Mapping[str, Any]) -> dict[str, str]:
     note = " → ".join(part for part in (message["message"], message["remedy"]) if part)
     if "tokens" not in message:
         return dict.fromkeys(("tokens", "cost", "share", "answer", "budget", "hover"), "") | {"note": note}
-    about = "" if message["counted"] else "≈ "
+    about = "" if message["counted"] and not message["added"] else "≈ "
     tokens, price = message["tokens"], message["price"]
     return {
         "tokens": f"{about}{_tokens(tokens)}",

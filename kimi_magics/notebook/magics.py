@@ -250,7 +250,21 @@ class KimiMagics(Magics):
 
         report_files(self.session, self._read("kimi_files", line, None))
 
+    @no_var_expand
+    @line_magic
+    @_guard
+    def kimi_chat(self, line: str, cell: None = None, local_ns: None = None) -> None:  # noqa: D102
+        from kimi_magics.notebook.chat_report import report_chat
+
+        ask, names = PARSERS["kimi_chat"].parse_names(line)
+        report_chat(self.chats, ask, names, session=self.session, cell=cell_id(self._shell))
+        self._tell_settings()
+
     # ------------------------------------------------------------ steps
+
+    def chat_names(self) -> list[str]:
+        """Return the names of the conversations; before there is one, nothing is made for it."""
+        return self._chats.names() if self._chats is not None else []
 
     def _read(self, name: str, line: str, cell: str | None) -> Ask:
         parser = PARSERS[name]
@@ -391,8 +405,12 @@ def load(shell: InteractiveShell) -> None:
     shell.register_magics(magics)
     # IPython reads a line that ends with a question mark as a call for help, also `%kimi what is a token?`.
     shell.input_transformers_cleanup[:] = [*_foreign_transformers(shell), keep_questions]
-    words = {"kimi_config": _setting_names, "kimi_describe": lambda: complete.picture_names(shell.user_ns)}
-    complete.install(shell, PARSERS, models=_model_names, words=words)
+    words = {
+        "kimi_config": _setting_names,
+        "kimi_describe": lambda: complete.picture_names(shell.user_ns),
+        "kimi_chat": magics.chat_names,
+    }
+    complete.install(shell, PARSERS, models=_model_names, words=words, chats=magics.chat_names)
     magics.open()
 
 

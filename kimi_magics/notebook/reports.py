@@ -145,7 +145,7 @@ def _estimate_row(estimate: Estimate) -> list[str]:
     share = estimate.context_share
     return [
         estimate.model.name,
-        ("" if estimate.is_counted else "≈ ") + f"{estimate.prompt_tokens:,}",
+        ("" if estimate.is_counted and not estimate.added_tokens else "≈ ") + f"{estimate.prompt_tokens:,}",
         "unknown" if share is None else f"{share:.1%}" if share >= 0.001 else "< 0.1%",
         "unknown price" if estimate.input_cost is None else format_money(estimate.input_cost, currency),
         _number(estimate.output_limit),
@@ -158,6 +158,7 @@ def _estimate_facts(estimate: Estimate, currency: str) -> dict[str, Any]:
         "model": estimate.model.name,
         "prompt_tokens": estimate.prompt_tokens,
         "counted": estimate.is_counted,
+        "added_tokens": estimate.added_tokens,
         "note": estimate.note,
         "context_share": estimate.context_share,
         "input_cost": None if estimate.input_cost is None else str(estimate.input_cost),

@@ -39,7 +39,7 @@ export function describe(message, digits = null) {
   const note = [message.message, message.remedy].filter(Boolean).join(" → ");
   if (message.tokens == null)
     return { tokens: "", cost: "", share: "", answer: "", budget: "", hover: "", note };
-  const about = message.counted ? "" : "≈ ";
+  const about = message.counted && !message.added ? "" : "≈ ";
   const { tokens, price } = message;
   const money = (count, kind) => formatMoney((count * Number(price[kind])) / 1e6, price.currency, digits);
   return {
