@@ -19,7 +19,7 @@ TEXT = "text"
 def apply_template(ask: Ask, templates: Templates, variables: Mapping[str, Any]) -> tuple[Ask, Mapping[str, Any]]:
     """Return the ask with the template's prompt as its text, and the variables with what is filled into it.
 
-    The cell's own text is filled in first and stands where the template says {{text}}, else below it. Raises
+    The cell's own text and the values of the keys are filled in first; the text stands where the template says {{text}}, else below it. Raises
     ConfigError for an unknown template, MagicLineError for a key that it does not have, VariableError for one that is
     missing.
     """
@@ -27,7 +27,7 @@ def apply_template(ask: Ask, templates: Templates, variables: Mapping[str, Any])
         return ask, variables
     template = templates.get(ask.template)
     names = find_names(template.prompt) | find_names(template.system or "")
-    given = dict(ask.pairs)
+    given = {key: value if ask.raw else interpolate(value, variables) for key, value in ask.pairs}
     _check_keys(template, names, given)
     body = ask.text if ask.raw else interpolate(ask.text, variables)
     prompt = template.prompt

@@ -110,3 +110,24 @@ def test_help_shows_every_flag(line: str) -> None:
 def test_whatever_is_typed_ends_in_an_ask_or_in_an_error_of_ours(line: str) -> None:
     with contextlib.suppress(MagicLineError, HelpRequested):
         assert isinstance(PARSER.parse_line(line), Ask)
+
+
+@pytest.mark.parametrize(
+    ("line", "template", "pairs", "text"),
+    [
+        ("-t review", "review", (), ""),
+        ("-t review who=me what='a b' -m kimi-k3 the text", "review", (("who", "me"), ("what", "a b")), "the text"),
+        ("--template=review who= x=1", "review", (("who", ""), ("x", "1")), ""),
+        ("-t review -- who=me", "review", (), "who=me"),
+        ("-m kimi-k3 who=me", None, (), "who=me"),
+        ("-t review 3=4", "review", (), "3=4"),
+    ],
+)
+def test_what_follows_a_template_is_filled_into_it(line: str, template: str, pairs: tuple, text: str) -> None:
+    ask = LineParser("%kimi", "").parse_line(line)
+    assert (ask.template, ask.pairs, ask.text) == (template, pairs, text)
+
+
+def test_nobody_can_type_the_flag_by_which_it_is_passed_on() -> None:
+    with pytest.raises(MagicLineError, match="unknown flag --pair"):
+        LineParser("%kimi", "").parse_line("--pair a=b")

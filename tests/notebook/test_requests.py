@@ -135,7 +135,7 @@ ROWS = {
     "a tool": Row("%%kimi --tool weather\nhi", body(user("hi"), tools=[WEATHER])),
     "a tool and the web": Row("%%kimi --tool weather --web\nhi", body(user("hi"), tools=[WEATHER, WEB])),
     "a template": Row(
-        "%%kimi -t greet who='{{place}}'\nfrom {{place}}", body(user("Say hello to {{place}}.\n\nfrom Paris"))
+        "%%kimi -t greet who='{{place}}'\nfrom {{place}}", body(user("Say hello to Paris.\n\nfrom Paris"))
     ),
     "not streamed": Row("%%kimi --no-stream\nhi", {"model": "kimi-k2.6", "messages": [user("hi")]}),
 }
