@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from kimi_magics.core.ask import LineParser, Option
+from kimi_magics.core.ask import Completes, LineParser, Option
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -21,18 +23,19 @@ def complete_line(
     models: Words,
     variables: Mapping[str, Any],
     words: Words = tuple,
-    chats: Words = tuple,
+    own: Mapping[Completes, Words] = MappingProxyType({}),
 ) -> list[str]:
     """Return what may stand at the cursor, in place of `word` at the end of `text`.
 
-    That is a value for the flag before it, a flag, or one of `words`.
+    That is a value for the flag before it, a flag, or one of `words`; `own` gives the values of kinds that only the
+    kernel knows, as the names of conversations.
     """
     before = text[: len(text) - len(word)]
     by_name = {name: option for option in parser.options for name in option.names}
     previous = before.split()[-1].rstrip("=") if before.split() else ""
     option = by_name.get(previous)
     if option is not None and option.takes_value and before.endswith((" ", "=")):
-        candidates = _values(option, models=models, chats=chats, variables=variables)
+        candidates = _values(option, word, models=models, variables=variables, own=own)
     elif word.startswith("-"):
         candidates = [*by_name, "--help"]
     else:
@@ -40,13 +43,17 @@ def complete_line(
     return sorted(candidate for candidate in candidates if candidate.startswith(word))
 
 
-def _values(option: Option, *, models: Words, chats: Words, variables: Mapping[str, Any]) -> Iterable[str]:
+def _values(
+    option: Option, word: str, *, models: Words, variables: Mapping[str, Any], own: Mapping[Completes, Words]
+) -> Iterable[str]:
     if option.choices:
         return option.choices
     if option.completes == "model":
         return models()
-    if option.completes == "chat":
-        return chats()
+    if option.completes in own:
+        return own[option.completes]()
+    if option.completes == "path":
+        return _paths(word)
     if option.completes == "function":
         return [name for name in _variable_names(variables) if callable(variables[name])]
     if option.completes == "image-size":
@@ -54,6 +61,18 @@ def _values(option: Option, *, models: Words, chats: Words, variables: Mapping[s
     if option.completes == "image":
         return picture_names(variables)
     return _variable_names(variables) if option.completes == "variable" else ()
+
+
+def _paths(word: str) -> list[str]:
+    """Return the files and folders that begin with `word`; hidden ones only where a dot was typed."""
+    folder, _, name = word.rpartition("/")
+    start = f"{folder}/" if folder or word.startswith("/") else ""
+    try:
+        entries = list(Path(start or ".").expanduser().iterdir())
+    except OSError:
+        return []
+    shown = (entry for entry in entries if name.startswith(".") or not entry.name.startswith("."))
+    return [f"{start}{entry.name}{'/' if entry.is_dir() else ''}" for entry in shown]
 
 
 def picture_names(variables: Mapping[str, Any]) -> list[str]:
@@ -71,7 +90,7 @@ def install(
     *,
     models: Words,
     words: Mapping[str, Words],
-    chats: Words = tuple,
+    own: Mapping[Completes, Words] = MappingProxyType({}),
 ) -> None:
     """Register the completion of all magics; once more replaces it."""
     from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -91,7 +110,7 @@ def install(
                 models=models,
                 variables=shell.user_ns,
                 words=words.get(name, tuple),
-                chats=chats,
+                own=own,
             )
         # Where there is an offer, the names that Python itself would complete there only disturb.
         return {

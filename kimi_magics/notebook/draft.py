@@ -97,10 +97,10 @@ class Drafts:
                 return Report("off", message="the gauge is off", remedy="%kimi_config gauge=live")
             ask = self._parse(source)
             has_media = bool(ask.image or ask.video)
-            if not ask.text.strip() and not has_media:
+            if not ask.text.strip() and not has_media and ask.template is None:
                 return Report("empty", message="the prompt is empty")
             is_filled = any("{{" in (text or "") for text in (ask.text, ask.system, ask.prefill))
-            depends = has_media or is_filled or bool(ask.chat or ask.tool or ask.schema)
+            depends = has_media or is_filled or bool(ask.chat or ask.tool or ask.schema or ask.template)
             request = self._build(ask, cell)
             if isinstance(request, str):
                 return Report("empty", message=request, depends=True)

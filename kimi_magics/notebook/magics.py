@@ -393,6 +393,16 @@ def _model_names() -> list[str]:
     return [model.name for model in load_catalog().live()]
 
 
+def _template_names() -> list[str]:
+    from kimi_magics.store.config import Config
+    from kimi_magics.store.templates import Templates
+
+    try:
+        return Templates(Config()).names()
+    except KimiError:
+        return []
+
+
 def _setting_names() -> list[str]:
     from kimi_magics.store.config import Config
 
@@ -410,7 +420,9 @@ def load(shell: InteractiveShell) -> None:
         "kimi_describe": lambda: complete.picture_names(shell.user_ns),
         "kimi_chat": magics.chat_names,
     }
-    complete.install(shell, PARSERS, models=_model_names, words=words, chats=magics.chat_names)
+    complete.install(
+        shell, PARSERS, models=_model_names, words=words, own={"chat": magics.chat_names, "template": _template_names}
+    )
     magics.open()
 
 

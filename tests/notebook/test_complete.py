@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,10 @@ def complete(cells: Any, line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("%%kimi --max", ["--max-tokens"]),
+        ("%%kimi --max", ["--max-steps", "--max-tokens"]),
+        ("%%kimi --tool rep", ["reporter"]),
+        ("%%kimi --schema repo", ["report", "reporter"]),
+        ("%%kimi -t rev", ["review"]),
         ("%%kimi --no", ["--no-stream"]),
         ("%kimi --th", ["--thinking"]),
         ("%%kimi -m kimi-k2.7", ["kimi-k2.7-code", "kimi-k2.7-code-highspeed"]),
@@ -30,14 +34,15 @@ def complete(cells: Any, line: str) -> list[str]:
         ("%kimi_estimate --com", ["--compare"]),
         ("%%kimi --thinking o", ["off", "on"]),
         ("%%kimi --effort ", ["high", "low", "max"]),
-        ("%%kimi -o repo", ["report"]),
-        ("%%kimi -i repo", ["report"]),
+        ("%%kimi -o repo", ["report", "reporter"]),
+        ("%%kimi -i repo", ["report", "reporter"]),
         ("%kimi_config mod", ["model"]),
         ("%kimi_models --", ["--all", "--help", "--json"]),
     ],
 )
 def test_tab_offers_what_may_stand_there(cells: Any, line: str, expected: list[str]) -> None:
-    cells.run("report = _report = 1")
+    cells.run("report = _report = 1\ndef reporter(): pass")
+    cells.run("%kimi_config --save template.review=Review")
     assert complete(cells, line) == expected
 
 
@@ -55,3 +60,19 @@ def test_tab_asks_nothing_over_the_network(cells: Any, sandbox: Sandbox) -> None
 def test_other_lines_are_left_to_ipython(cells: Any) -> None:
     cells.run("report_of_mine = 1")
     assert "report_of_mine" in complete(cells, "report_of")
+
+
+def test_tab_offers_the_conversations_that_there_are(cells: Any, sandbox: Sandbox) -> None:
+    for name in ("paper", "poem", "other"):
+        cells.run(f"%%kimi -c {name}\nhi")
+    assert complete(cells, "%%kimi -c p") == ["paper", "poem"]
+    assert complete(cells, "%kimi_chat o") == ["other"]
+
+
+def test_tab_offers_files_and_folders(cells: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").mkdir()
+    for name in ("report.pdf", "reports/one.txt", ".report"):
+        (tmp_path / name).touch()
+    assert complete(cells, "%%kimi --file rep") == ["report.pdf", "reports/"]
+    assert complete(cells, "%%kimi --file reports/") == ["reports/one.txt"]

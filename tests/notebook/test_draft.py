@@ -15,7 +15,7 @@ from PIL import Image
 from kimi_magics.core.budget import Budget
 from kimi_magics.notebook.cell_runs import CellRuns
 from kimi_magics.notebook.chats import Chats
-from kimi_magics.notebook.draft import Drafts, Report
+from kimi_magics.notebook.draft import Drafts, Report, report_message
 from kimi_magics.notebook.lookup import Lookup
 from kimi_magics.notebook.parsers import PARSERS
 from kimi_magics.notebook.requests import RequestBuilder
@@ -319,3 +319,66 @@ def test_the_messages_and_their_words_are_those_of_the_golden_file() -> None:
 
     assert json.loads(json.dumps(gauge_golden.build())) == golden
     assert gauge_golden.CLASSES_PATH.read_text("utf-8") == gauge_golden.write_classes(golden)
+
+
+# ---------------------------------------------------------------- the whole request
+
+
+def test_the_conversation_before_it_counts_as_the_run_is_billed(cells: Any, sandbox: Sandbox) -> None:
+    cells.run("%%kimi -c paper -s 'Be brief.'\nOne")
+    source = "%%kimi -c paper --thinking off\nTwo"
+    report = cells.shell.magics_manager.registry["KimiMagics"].drafts.report(source)
+    cells.run(source)
+
+    assert report.state == "counted"
+    assert set(report.parts) == {"draft", "system", "history", "template"}
+    assert tokens(report) == cells["_kimi"].usage.prompt_tokens
+    assert report.depends
+
+
+def test_tools_and_schema_are_added_here_and_said(bench: Bench, sandbox: Sandbox) -> None:
+    def weather(city: str) -> str:
+        """Tell the weather."""
+        return city
+
+    bench.variables["weather"] = weather
+    bare = bench("%%kimi\nhi")
+    full = bench("%%kimi --tool weather --schema 'name, age int'\nhi")
+
+    assert full.state == "counted"
+    assert full.estimate is not None
+    assert full.estimate.added_tokens == full.parts["tools"] + full.parts["schema"]
+    assert tokens(full) == tokens(bare) + full.estimate.added_tokens
+    assert "for tools and schema, counted here" in full.message
+    assert report_message(full)["added"] == full.estimate.added_tokens
+    assert sum(full.parts.values()) == tokens(full)
+    assert questions(sandbox) == 1  # the endpoint counts messages, and these are the same
+
+
+def test_a_draft_makes_no_turn_and_begins_no_conversation(bench: Bench) -> None:
+    for _ in range(2):
+        assert bench("%%kimi -c paper\nOne", cell="a").state == "counted"
+    assert bench.chats.names() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("%%kimi --tool nowhere\nhi", "--tool nowhere"),
+        ("%%kimi --schema nowhere\nhi", "--schema nowhere"),
+        ("%%kimi --json --prefill x\nhi", "--prefill does not go with --json"),
+        ("%%kimi -t nowhere\nhi", "there is no template"),
+    ],
+)
+def test_what_would_fail_the_cell_is_said_while_it_is_written(bench: Bench, source: str, says: str) -> None:
+    report = bench(source)
+    assert (report.state, says in report.message) == ("error", True)
+
+
+def test_a_template_alone_is_a_prompt(bench: Bench) -> None:
+    bench.session.config.set("template.greet", "Say hello.")
+    assert bench("%%kimi -t greet\n").state == "counted"
+
+
+def test_the_report_of_an_estimate_may_be_json_without_asking_for_json(bench: Bench) -> None:
+    assert tokens(bench("%kimi_estimate --json hi")) == tokens(bench("%kimi hi"))
