@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import httpx
 
-from kimi_magics.client.access import Bearer, check_base_url, check_key, is_loopback
+from kimi_magics.client.access import Bearer, Key, check_base_url, check_key, is_loopback
 from kimi_magics.client.files import Files
 from kimi_magics.client.retry import RetryPolicy
 from kimi_magics.client.sse import SseDecoder
@@ -35,7 +35,7 @@ from kimi_magics.core.wire import (
     read_models,
     request_body,
 )
-from kimi_magics.errors import CallError, ConfigError
+from kimi_magics.errors import CallError, ConfigError, MissingKeyError
 
 _Result = TypeVar("_Result")
 
@@ -44,6 +44,15 @@ MAX_BODY_BYTES = 100_000_000
 _CONNECT_SECONDS = 10.0
 #: Questions beside the call itself: the user waits for a figure, and there is a way without it.
 _LOOK_UP = RetryPolicy(tries=2, patience_seconds=3.0)
+#: The wish for a stream's usage; Mistral refuses it (github.com/openai/openai-agents-python/issues/442).
+_USAGE_FIELD = "stream_options"
+#: What a host that speaks the API may do without, by its path; completes "HOST does not …".
+_SERVICES = {
+    "tokenizers/estimate-token-count": "count tokens, so they are counted here",
+    "models": "list its models",
+    "users/me/balance": "tell a balance",
+    "files": "keep files",
+}
 
 
 class KimiClient:
@@ -68,10 +77,11 @@ class KimiClient:
         self.host = url.host
         #: The host, and its port where it is not the usual one.
         self.site = url.netloc.decode("ascii")
-        key = check_key(key)
+        key = _check_key(key, url.host)
         self._situation = Situation(host=url.host, catalog=catalog, key=key)
         self._retry = RetryPolicy()
         self._sleep, self._jitter = sleep, jitter
+        self._may_ask_usage = True
         try:
             self._http = httpx.Client(
                 base_url=url,
@@ -109,13 +119,18 @@ class KimiClient:
         """
         situation = self._about(prompt)
         self.check_size(prompt)
-        body = encode(request_body(prompt))
+        body = self._encode(prompt)
         if len(body) > MAX_BODY_BYTES:
             raise translate_response(413, {}, b"", situation)
         for attempt in range(1, self._retry.tries + 1):
             progress = _Progress()
             try:
-                yield from self._attempt(prompt, body, situation, progress)
+                try:
+                    yield from self._attempt(prompt, body, situation, progress)
+                except _UsageRefusedError:
+                    self._may_ask_usage = False
+                    body = self._encode(prompt)
+                    yield from self._attempt(prompt, body, situation, progress)
                 return
             except CallError as error:
                 wait = self._retry.wait_before_next(error, attempt, has_begun=progress.has_begun, jitter=self._jitter())
@@ -130,6 +145,12 @@ class KimiClient:
         """Raise RequestTooLargeError when the media alone are more than a request may have; costs next to nothing."""
         if measure_media(prompt) > MAX_BODY_BYTES:
             raise translate_response(413, {}, b"", self._about(prompt))
+
+    def _encode(self, prompt: Prompt) -> bytes:
+        fields = request_body(prompt)
+        if not self._may_ask_usage:
+            fields.pop(_USAGE_FIELD, None)
+        return encode(fields)
 
     def _count_down(self, wait: float, attempt: int, reason: str) -> Generator[Event, None, None]:
         while wait > 0:
@@ -149,7 +170,10 @@ class KimiClient:
                 headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
             ) as response:
                 if response.status_code != 200:
-                    raise translate_response(response.status_code, response.headers, response.read(), situation)
+                    said = response.read()
+                    if response.status_code in (400, 422) and self._may_ask_usage and _USAGE_FIELD.encode() in said:
+                        raise _UsageRefusedError
+                    raise translate_response(response.status_code, response.headers, said, situation)
                 yield from _read_events(response, progress, is_streamed=prompt.is_streamed)
         except WireError as error:
             raise translate_wire(error, situation, has_begun=progress.has_begun) from None
@@ -179,7 +203,7 @@ class KimiClient:
         *,
         file_id: str = "",
     ) -> _Result:
-        situation = self._about(prompt, file_id)
+        situation = replace(self._about(prompt, file_id), service=_SERVICES.get(path, ""))
         if prompt:
             self.check_size(prompt)
         content = encode(estimate_body(prompt)) if prompt else None
@@ -206,6 +230,20 @@ class KimiClient:
 
     def _about(self, prompt: Prompt | None, file_id: str = "") -> Situation:
         return replace(self._situation, prompt=prompt, file_id=file_id)
+
+
+class _UsageRefusedError(Exception):
+    """The host does not take the wish for usage: send the request without it."""
+
+
+def _check_key(key: str, host: str) -> Key:
+    """Return the key as `check_key` does; for a server on this machine, which may need none, say what to do."""
+    try:
+        return check_key(key)
+    except MissingKeyError as error:
+        if is_loopback(host) and not key.strip():
+            error.remedy += "; a server on this machine that asks for no key takes any word for it"
+        raise
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """From what httpx and the API say to errors of ours: one table for faults of the line, one for answers of the host.
 
-Source of the table of answers: kimi_api.md section 5 (checked 2026-11-22).
+Source of the table of answers: kimi_api.md section 5 (checked 2026-11-22). Other hosts that speak this API answer in
+OpenAI's words or in their own; advice that is about Kimi's accounts and models is not given for them.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from kimi_magics.client.retry import stated_wait
-from kimi_magics.core.media import Image, Video, format_bytes
-from kimi_magics.core.models import Catalog
+from kimi_magics.core.media import DocumentFile, Image, Video, format_bytes
+from kimi_magics.core.models import Catalog, Model
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.wire import WireError, read_error
 from kimi_magics.errors import (
@@ -44,10 +45,34 @@ from kimi_magics.errors import (
     redact,
 )
 
-#: The two hosts have separate accounts: a key of one gives 401 on the other.
+#: Kimi's two hosts have separate accounts: a key of one gives 401 on the other.
 _OTHER_HOST = {"api.moonshot.ai": "api.moonshot.cn", "api.moonshot.cn": "api.moonshot.ai"}
+_CHECK_ADDRESS = "check MOONSHOT_BASE_URL: it ends in /v1"
 _NO_ANSWER = "the answer so far is kept in _kimi; run the cell again for the whole"
 
+
+# How hosts say that they lack a model ("Invalid model name passed in model=x" of LiteLLM is a 400), or a field.
+_NO_MODEL = re.compile(
+    r"(?:invalid|unknown|no such) model\b|\bmodel\b.{0,80}\b(?:not found|not exist|doesn't exist)", re.IGNORECASE
+)
+_NO_FIELD = re.compile(
+    r"support|recogni[sz]ed|(?:unknown|extra|invalid) (?:parameter|argument|field|input)", re.IGNORECASE
+)
+_NO_CONTEXT = re.compile(r"exceed\w* model token limit|context (?:length|window|size)", re.IGNORECASE)
+#: Fields that not every host has: the attribute of the prompt that sends each, and what the user wrote for it.
+_FIELDS = {
+    "thinking": ("thinking", "--thinking"),
+    "reasoning_effort": ("effort", "--effort"),
+    "max_completion_tokens": ("max_tokens", "--max-tokens"),
+    "stop": ("stop", "--stop"),
+    "response_format": ("format", "--json or --schema"),
+    "tools": ("tools", "--tool and --web"),
+}
+#: LiteLLM without a database knows its master key alone, and says this of any other (1.72 and 1.106, 2026-11-23).
+_REFUSES_KEY = "no_db_connection"
+_NO_BALANCE = ("exceeded_current_quota_error", "insufficient_quota")
+#: Kimi's, LiteLLM's and the usual one.
+_RATE_LIMIT = ("rate_limit_reached_error", "throttling_error", "rate_limit_error")
 
 # "Your account org-…/proj-…<ak-…> request reached …" reads better without.
 _REDACTED_IDS = re.compile(r" ?(?:[<(/]?(?:org|proj|ak)-\[redacted\][>)]?)+")
@@ -63,7 +88,14 @@ class Situation:
     prompt: Prompt | None = None
     #: The file that is asked about, and the medium that is being uploaded.
     file_id: str = ""
-    medium: Image | Video | None = None
+    medium: Image | Video | DocumentFile | None = None
+    #: What was asked for that a host may do without: it completes "HOST does not …".
+    service: str = ""
+
+    @property
+    def is_kimi(self) -> bool:
+        """Whether the host is one of Kimi's own."""
+        return self.host in _OTHER_HOST
 
     def clean(self, text: str, *, limit: int = 300) -> str:
         """Return a text of the host as one line without secrets, and without the marks where ids stood."""
@@ -153,7 +185,7 @@ def _is_tls(fault: BaseException | None) -> bool:
 def translate_wire(error: WireError, situation: Situation, *, has_begun: bool) -> CallError:
     """Return our error for a reply that cannot be read, or for an error object inside a stream."""
     if error.kind:
-        status = 429 if "limit" in error.kind or "quota" in error.kind or "overloaded" in error.kind else 500
+        status = 429 if re.search("limit|quota|overloaded|throttling", error.kind) else 500
         return _build(status, error.kind, error.message, {}, situation)
     remedy = _NO_ANSWER if has_begun else "check that MOONSHOT_BASE_URL is the address of the API (it ends in /v1)"
     return ReplyBrokenError(situation.clean(error.message), remedy=remedy)
@@ -190,17 +222,19 @@ def _explain(status: int, kind: str, text: str, situation: Situation) -> _Explai
     quoted = f": {said}" if said else ""
     match status:
         case 400 | 422:
-            return _explain_bad_request(kind, said, quoted, situation)
+            return _explain_bad_request(status, kind, said, situation)
         case 401:
-            return _explain_key(quoted, situation)
+            return _explain_key(status, quoted, situation)
+        case 402:
+            return _explain_balance(status, quoted)
         case 403:
             return (
                 PermissionDeniedError,
                 f"{situation.host} does not allow this (403{quoted})",
                 "check what the key's project may use",
             )
-        case 404:
-            return _explain_not_found(said, situation)
+        case 404 | 405 | 501:
+            return _explain_not_found(status, kind, said, situation)
         case 413:
             return (
                 RequestTooLargeError,
@@ -218,80 +252,107 @@ def _explain(status: int, kind: str, text: str, situation: Situation) -> _Explai
         case _ if status >= 500:
             return ServerFaultError, f"{situation.host} failed ({status}{quoted})", "run the cell again a little later"
         case _ if 300 <= status < 400:
-            return ApiError, f"{situation.host} sends elsewhere ({status})", "check MOONSHOT_BASE_URL: it ends in /v1"
+            return ApiError, f"{situation.host} sends elsewhere ({status})", _CHECK_ADDRESS
     return ApiError, f"{situation.host} refused the request ({status}{quoted})", "check the request with --dry-run"
 
 
-def _explain_bad_request(kind: str, said: str, quoted: str, situation: Situation) -> _Explained:
+def _explain_bad_request(status: int, kind: str, said: str, situation: Situation) -> _Explained:
+    quoted = f": {said}" if said else ""
     if kind == "content_filter":
         return (
             ContentFilterError,
-            f"{situation.host} refused the request as high risk (400{quoted})",
+            f"{situation.host} refused the request as high risk ({status}{quoted})",
             "change the wording; the same text will be refused again",
         )
-    if re.search(r"exceed\w* model token limit|context (length|window)", said, re.IGNORECASE):
+    if kind == _REFUSES_KEY:
+        return _explain_key(status, quoted, situation)
+    if _NO_CONTEXT.search(said):
         return (
             ContextExceededError,
-            f"prompt and answer are longer than the model's context (400{quoted})",
+            f"prompt and answer are longer than the model's context ({status}{quoted})",
             "shorten the prompt, lower --max-tokens, or choose a model with a larger context (%kimi_models)",
         )
-    return (
-        BadRequestError,
-        f"{situation.host} does not accept the request (400{quoted})",
-        "--dry-run shows what would be sent",
-    )
+    if situation.prompt and _NO_MODEL.search(said):
+        return _explain_no_model(status, kind, said, situation.prompt.model, situation)
+    remedy = "--dry-run shows what would be sent"
+    if refused := _find_refused(said, situation):
+        remedy = f"leave {refused} out, as flag and as setting: this host or its model does not take it; {remedy}"
+    return BadRequestError, f"{situation.host} does not accept the request ({status}{quoted})", remedy
 
 
-def _explain_key(quoted: str, situation: Situation) -> _Explained:
+def _find_refused(said: str, situation: Situation) -> str:
+    """Return the flags for the fields that were sent and that the host says it does not know; empty for none."""
+    if situation.is_kimi or situation.prompt is None or not _NO_FIELD.search(said):
+        return ""
+    sent = ((field, flag) for field, (name, flag) in _FIELDS.items() if getattr(situation.prompt, name))
+    return " and ".join(flag for field, flag in sent if re.search(rf"\b{field}\b", said))
+
+
+def _explain_key(status: int, quoted: str, situation: Situation) -> _Explained:
     other = _OTHER_HOST.get(situation.host)
     remedy = "check MOONSHOT_API_KEY"
     if other:
         remedy += f"; if it is a key of {other}, which has its own accounts, set MOONSHOT_BASE_URL=https://{other}/v1"
     else:
-        remedy += f"; it must be a key for {situation.host}: those of api.moonshot.ai and api.moonshot.cn differ, too"
-    return AuthenticationError, f"{situation.host} refused the key in MOONSHOT_API_KEY (401{quoted})", remedy
+        remedy += f"; it must be a key for {situation.host}"
+    return AuthenticationError, f"{situation.host} refused the key in MOONSHOT_API_KEY ({status}{quoted})", remedy
 
 
-def _explain_not_found(said: str, situation: Situation) -> _Explained:
+def _explain_not_found(status: int, kind: str, said: str, situation: Situation) -> _Explained:
     if situation.file_id and said:
         return (
             NotFoundError,
-            f"{situation.host} has no file {situation.file_id}, or it is of another account (404)",
+            f"{situation.host} has no file {situation.file_id}, or it is of another account ({status})",
             "%kimi_files lists those that are there",
         )
+    is_about_model = "model" in said.lower()
+    if situation.service and not situation.is_kimi and not is_about_model:
+        return NotFoundError, f"{situation.host} does not {situation.service}", _CHECK_ADDRESS
+    quoted = f": {said}" if said else ""
     model = situation.prompt.model if situation.prompt else None
-    if model is None or (said and "model" not in said.lower()):
-        return (
-            NotFoundError,
-            f"{situation.host} has nothing at this address (404)",
-            "check MOONSHOT_BASE_URL: it ends in /v1",
-        )
+    if model is None or (said and not is_about_model) or status != 404:
+        return NotFoundError, f"{situation.host} has nothing at this address ({status}{quoted})", _CHECK_ADDRESS
     if not said:
         return (
             ModelNotFoundError,
             f"{situation.host} has nothing at this address (404), or no model {model.name}",
             "check MOONSHOT_BASE_URL (it ends in /v1); %kimi_models lists the models",
         )
+    return _explain_no_model(status, kind, said, model, situation)
+
+
+def _explain_no_model(status: int, kind: str, said: str, model: Model, situation: Situation) -> _Explained:
+    # Beside Kimi's own hosts, a gateway to them and the sandbox answer like them.
+    if not situation.is_kimi and kind != "resource_not_found_error":
+        return (
+            ModelNotFoundError,
+            f"{situation.host} has no model {model.name}, or this key may not use it ({status}: {said})",
+            "%kimi_models lists the models",
+        )
     retirement = model.explain_retirement()
     if retirement:
         use = f"use -m {model.replacement} in its place; " if model.replacement else ""
-        return ModelNotFoundError, f"{retirement} (404)", f"{use}%kimi_models lists what is live"
+        return ModelNotFoundError, f"{retirement} ({status})", f"{use}%kimi_models lists what is live"
     close = situation.catalog.suggest(model.name)
     hint = f"did you mean {close}? " if close and close != model.name else ""
     return (
         ModelNotFoundError,
-        f"{situation.host} has no model {model.name}, or this key may not use it (404)",
+        f"{situation.host} has no model {model.name}, or this key may not use it ({status})",
         f"{hint}%kimi_models lists the models",
     )
 
 
+def _explain_balance(status: int, quoted: str) -> _Explained:
+    return (
+        QuotaError,
+        f"the account has no balance left ({status}{quoted})",
+        "recharge it in the console of the platform; waiting does not help",
+    )
+
+
 def _explain_too_many(kind: str, said: str, quoted: str, situation: Situation) -> _Explained:
-    if kind == "exceeded_current_quota_error":
-        return (
-            QuotaError,
-            f"the account has no balance left (429{quoted})",
-            "recharge it in the console of the platform; waiting does not help",
-        )
+    if kind in _NO_BALANCE:
+        return _explain_balance(429, quoted)
     if kind == "engine_overloaded_error":
         return (
             OverloadedError,
@@ -304,7 +365,7 @@ def _explain_too_many(kind: str, said: str, quoted: str, situation: Situation) -
             f"the daily token limit of the account is reached (429{quoted})",
             "go on tomorrow, or raise the tier of the account",
         )
-    if kind == "rate_limit_reached_error":
+    if kind in _RATE_LIMIT:
         return (
             RateLimitError,
             f"the rate limit of the account is reached (429{quoted})",
@@ -318,16 +379,15 @@ def _explain_too_many(kind: str, said: str, quoted: str, situation: Situation) -
 
 
 def _advise_on_size(situation: Situation) -> str:
+    limit = "the limit is 100 MB" if situation.is_kimi else "Kimi takes 100 MB, other hosts may take less"
     if situation.medium:
-        return (
-            f"the limit is 100 MB: make {situation.medium.label} smaller ({format_bytes(len(situation.medium.data))})"
-        )
+        return f"{limit}: make {situation.medium.label} smaller ({format_bytes(len(situation.medium.data))})"
     messages = situation.prompt.messages if situation.prompt else ()
     inline = [medium for message in messages for medium in message.media if not medium.file_id]
     if not inline:
-        return "the limit is 100 MB: shorten the prompt"
+        return f"{limit}: shorten the prompt"
     largest = max(inline, key=lambda medium: len(medium.data))
     shrink = f"make {largest.label} smaller ({format_bytes(len(largest.data))})"
     if isinstance(largest, Image):
         shrink += ", as with --image-size low"
-    return f"the limit is 100 MB: {shrink}; or send it by --upload, which counts next to nothing"
+    return f"{limit}: {shrink}; or send it by --upload, which counts next to nothing"

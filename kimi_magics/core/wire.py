@@ -28,7 +28,7 @@ from kimi_magics.core.events import (
     UsageReported,
 )
 from kimi_magics.core.formats import Format, fit_schema
-from kimi_magics.core.media import Image, Upload, Video
+from kimi_magics.core.media import DocumentFile, Image, Upload, Video
 from kimi_magics.core.messages import Message, ToolCall
 from kimi_magics.core.models import Model, Thinking
 from kimi_magics.core.prompt import Prompt, replays_thinking_since
@@ -62,6 +62,9 @@ def request_body(prompt: Prompt) -> dict[str, Any]:
         body["safety_identifier"] = prompt.safety_identifier
     if prompt.is_streamed:
         body["stream"] = True
+        if not prompt.model.is_known:
+            # Kimi tells its usage unasked; OpenAI and those that follow it tell it only so.
+            body["stream_options"] = {"include_usage": True}
     return body
 
 
@@ -115,9 +118,10 @@ def content_hash(prompt: Prompt) -> str:
 UPLOAD_FIELD = "file"
 
 
-def upload_form(medium: Image | Video) -> dict[str, str]:
-    """Return the fields beside the file in `POST /files`."""
-    return {"purpose": "image" if isinstance(medium, Image) else "video"}
+def upload_form(medium: Image | Video | DocumentFile) -> dict[str, str]:
+    """Return the fields beside the file in `POST /files`: of a document the host extracts the text."""
+    purposes = {Image: "image", Video: "video", DocumentFile: "file-extract"}
+    return {"purpose": purposes[type(medium)]}
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -366,6 +370,10 @@ class _FileRow(msgspec.Struct):
     created_at: float | None = None
 
 
+class _ContentBody(msgspec.Struct):
+    content: str
+
+
 class _FilesBody(msgspec.Struct):
     data: list[_FileRow]
 
@@ -446,6 +454,27 @@ def read_files(data: bytes) -> list[Upload]:
     return [_upload(row) for row in _decode(data, _FilesBody, "the list of files").data]
 
 
+def read_content(data: bytes) -> str:
+    """Return the text that the host extracted from a file. Raises WireError.
+
+    Kimi wraps it in JSON, `{"content": …, "file_type": …, "filename": …}`, and its documentation speaks of plain text
+    (platform.kimi.ai/docs/api/files-content, read 2026-11-23): both are taken.
+    """
+    try:
+        body = msgspec.json.decode(data, type=_ContentBody | str)
+    except msgspec.DecodeError:
+        pass
+    else:
+        return body if isinstance(body, str) else body.content
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WireError(f"the text of the file cannot be read ({error.reason})") from None
+    if text.lstrip()[:9].lower().startswith(("<!doctype", "<html")):
+        raise WireError("the text of the file cannot be read (it is a page)")  # of a gateway
+    return text
+
+
 def _upload(row: _FileRow) -> Upload:
     if not is_file_id(row.id):
         raise WireError("the host names a file by an id that cannot be used")
@@ -458,11 +487,28 @@ def _upload(row: _FileRow) -> Upload:
 
 
 def read_error(data: bytes) -> tuple[str, str] | None:
-    """Return (message, type) of an error body `{"error": {"message", "type"}}`; None when it is something else."""
+    """Return (message, type) of the body of an error; None when it is something else.
+
+    Kimi's and OpenAI's is `{"error": {"message", "type"}}`; FastAPI's is `{"detail": …}`, a text or a list of
+    `{"loc", "msg"}`, which Mistral puts below `message` (2026-11-23).
+    """
     try:
-        error = msgspec.json.decode(data, type=_Chunk).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _find_error(msgspec.json.decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if error is None:
+
+
+def _find_error(found: Any) -> tuple[str, str] | None:
+    if isinstance(found, str):
+        return found, ""
+    if isinstance(found, list):
+        rows = [row for row in found if isinstance(row, dict) and isinstance(row.get("msg"), str)]
+        texts = [f"{'.'.join(map(str, row.get('loc') or ['request']))}: {row['msg']}" for row in rows]
+        return ("; ".join(texts), "") if texts else None
+    if not isinstance(found, dict):
         return None
-    return (error, "") if isinstance(error, str) else (error.message or "", error.type or "")
+    kind = found["type"] if isinstance(found.get("type"), str) else ""
+    for name in ("error", "message", "detail"):
+        if found.get(name) and (inner := _find_error(found[name])):
+            return inner[0], inner[1] or kind
+    return ("", kind) if kind else None

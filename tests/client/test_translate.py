@@ -141,7 +141,7 @@ def test_a_wrong_address_is_not_taken_for_a_wrong_model() -> None:
         ("api.moonshot.ai", "https://api.moonshot.cn/v1"),
         ("api.moonshot.cn", "https://api.moonshot.ai/v1"),
         ("proxy.example", "a key for proxy.example"),
-        ("127.0.0.1", "those of api.moonshot.ai and api.moonshot.cn differ"),
+        ("127.0.0.1", "it must be a key for 127.0.0.1"),
     ],
 )
 def test_a_key_of_the_other_host_is_thought_of(host: str, advises: str) -> None:
