@@ -47,6 +47,12 @@ REPORTS: dict[str, Report] = {
         outlook=Outlook(900, "3 earlier runs of this cell", 410),
         depends=True,
     ),
+    "tools and a schema": Report(
+        "counted",
+        Estimate(_MODEL, 1500, is_counted=True, price=_PRICE, note="264 of them are for tools", added_tokens=264),
+        parts={"draft": 1000, "history": 228, "tools": 200, "schema": 64, "template": 8},
+        message="264 of them are for tools",
+    ),
     "one token, an answer of one length": Report(
         "counted",
         Estimate(_MODEL, 1, is_counted=True, price=_PRICE),

@@ -3,9 +3,9 @@
 The promise: whatever was run, run again, edited, inserted, moved, deleted or failed before, running the cells of the
 notebook from top to bottom sends exactly the messages that a fresh kernel would send. With the order of the cells it
 holds always, but for calls from outside of cells, which no cell replaces. Without the order, as where no page can tell
-it, it holds exactly when no turn that is sent stands before the first cell: the first cell of the conversation, as it
-was run, is still its first. It cannot hold when that one was deleted, or when a cell above it was inserted or first run
-later: nobody can see that.
+it, it holds when the first cell was the first to be run, or nothing holds a place any more. It cannot when another cell
+holds the first place: one that was deleted, or that was run before the first cell was inserted, moved there or run.
+Nobody can see that.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Turn:
 
     spot: Spot
     messages: tuple[Message, ...]
+    #: The system prompt that went with it; later calls without one inherit it.
     system: str | None = None
     model: str = ""
     prompt_tokens: int | None = None
@@ -65,7 +66,8 @@ class Turn:
     @property
     def question(self) -> str:
         """What the user asked; empty for a cell that left no turn."""
-        return self.messages[0].text if self.messages else ""
+        # Files and cells go before it.
+        return next((message.text for message in self.messages if message.role == "user"), "")
 
     @property
     def answer(self) -> str:
@@ -136,6 +138,11 @@ class Conversation:
     def copy(self, name: str, *, turns: Iterable[Turn], cell: str | None, cache_key: str) -> Conversation:
         """Return a new conversation that begins with these turns, as turns of the cell that copies them."""
         return Conversation(name, move_turns(turns, cell), cache_key, self.name)
+
+    def with_forgotten(self, turns: Iterable[Turn]) -> Conversation:
+        """Return the conversation with turns that come back when their cells are run again."""
+        forgotten = (replace(turn, state="forgotten") for turn in turns if turn.messages)
+        return replace(self, turns=(*self.turns, *forgotten))
 
     def rename(self, name: str) -> Conversation:
         """Return the same conversation under another name."""

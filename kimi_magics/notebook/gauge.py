@@ -12,14 +12,14 @@ import contextvars
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from kimi_magics.errors import KimiError
-from kimi_magics.notebook.cell_runs import cell_id
+from kimi_magics.notebook.cell_runs import CellOrders, cell_id
 from kimi_magics.notebook.comms import LatestParents, end_quiet, has_subshells, keep_quiet, mend_replies, tame
-from kimi_magics.notebook.page_questions import PageQuestions
+from kimi_magics.notebook.page_questions import WAIT_SECONDS, PageQuestions
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -36,6 +36,8 @@ Message = dict[str, Any]
 _ASKERS = 3
 #: A page that was closed without a word leaves its comm behind.
 _MOST_PAGES = 16
+#: How long a page may take to say how the cells stand.
+_ORDER_SECONDS = 1.0
 _BALANCE_SECONDS = 60.0
 
 
@@ -50,6 +52,9 @@ class Gauge:
         self._drafts = drafts
         self._pages: dict[str, Any] = {}
         self._questions = PageQuestions(lambda: self._pages.values(), call=self._call_pages)
+        self._orders = CellOrders(most=_MOST_PAGES)
+        #: Whether pages are known to be absent: nobody came who was called.
+        self._has_no_page = False
         self._latest: dict[tuple[str, str], int] = {}
         self._quick = _Workers(shell, 1)
         self._slow = _Workers(shell, _ASKERS)
@@ -109,6 +114,7 @@ class Gauge:
         tame(page, lambda data: self._take(page, data), parents=self._parents)
         page.on_close(lambda _message: self._forget(page))
         self._pages[page.comm_id] = page
+        self._has_no_page = False
         if len(self._pages) > _MOST_PAGES:
             self._pages.pop(next(iter(self._pages))).close()
         self._quick.do(lambda: page.send({"op": "settings", **self._settings()}))
@@ -131,8 +137,10 @@ class Gauge:
                 self._quick.do(lambda: self._set(str(data["gauge"])))
             case "balance":
                 self._slow.do(lambda: page.send({"op": "balance", **self._find_balance()}))
-            case "pictures":
+            case "pictures" | "answer":
                 self._questions.take(page, data)
+            case "order":
+                self._orders.take(page.comm_id, int(data["seq"]), [str(cell) for cell in data["cells"]])
 
     def _answer(self, page: Any, data: Mapping[str, Any]) -> None:
         """Tell what is known here, and have the API asked where that is wanted and needed."""
@@ -199,12 +207,25 @@ class Gauge:
             page.send({"op": "insert", "source": source})
         return bool(self._pages)
 
-    def ask_page(self, question: Message) -> Any:
+    def ask_page(self, question: Message, *, wait_seconds: float = WAIT_SECONDS) -> Any:
         """Return what a page answers while the cell runs; None when none can or does."""
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and not has_subshells(self._shell):
             return None
-        return self._questions.ask(question)
+        return self._questions.ask(question, wait_seconds=wait_seconds)
+
+    def find_order(self, cell: str, *, may_ask: bool) -> Sequence[str] | None:
+        """Return the ids of the cells of the notebook that holds `cell`, from top to bottom; None when nobody tells.
+
+        Pages tell when the order changes, and before a cell runs. With `may_ask` they are asked for what they did not
+        tell; where no page comes, as behind a client without one, only once.
+        """
+        order = self._orders.find(cell)
+        if order is not None or not may_ask or (self._has_no_page and not self._pages):
+            return order
+        answer = self.ask_page({"op": "order", "cell": cell}, wait_seconds=_ORDER_SECONDS)
+        self._has_no_page = answer is None and not self._pages
+        return [str(one) for one in answer] if answer else self._orders.find(cell)
 
     def _tell_all(self, message: Message) -> None:
         for page in list(self._pages.values()):

@@ -46,6 +46,14 @@ PARSERS: dict[str, LineParser] = {
         "  %kimi_describe --alt last:3\n"
         "The prompts are templates: %kimi_config describe_template=…, alt_template=… with {{lang}} and {{length}}",
     ),
+    "kimi_fix": LineParser(
+        "%kimi_fix",
+        "Ask how the cell that failed last is corrected; the proposal goes into a new cell below, which is not run.\n"
+        "Sent are the error, the code around it, and short forms of the variables that the code names; nothing else.\n"
+        "--dry-run shows it. Takes the flags of %%kimi, and a hint.",
+        usage="%kimi_fix [flags] [hint]",
+        examples="examples:\n  %kimi_fix\n  %kimi_fix --dry-run\n  %kimi_fix -m kimi-k3 keep the loop as it is",
+    ),
     "kimi_draft": LineParser(
         "%kimi_draft",
         "Open a composer: text, model, what it costs while you type, Send, and Insert, which makes a %%kimi cell.\n"
@@ -57,6 +65,27 @@ PARSERS: dict[str, LineParser] = {
         "%kimi_models",
         "List the models that the host serves: context, abilities, price.",
         options=(Option(("--all",), "the retired ones too"), _JSON),
+    ),
+    "kimi_chat": LineParser(
+        "%kimi_chat",
+        "List the conversations that -c began, or the turns of one; and fork, rename, save, load, trim, reset them.\n"
+        "A turn belongs to its cell: run again, the cell replaces it, and later turns are forgotten until their cells\n"
+        "are run again.",
+        options=(
+            Option(("--fork",), "begin another conversation with these turns", metavar="NEW"),
+            Option(("--rename",), "give it another name", metavar="NEW"),
+            Option(("--reset",), "forget all its turns for good"),
+            Option(("--save",), "write it to a JSON file: to PATH, or to where --load finds it by its name"),
+            Option(("--load",), "read it from a file, also under another name", metavar="PATH"),
+            Option(
+                ("--trim",),
+                "send its oldest turns no more, until it has at most TOKENS, or three quarters of the model's context",
+            ),
+            _JSON,
+        ),
+        usage="%kimi_chat [NAME] [flags] [PATH | TOKENS]",
+        examples="examples:\n  %kimi_chat\n  %kimi_chat trip\n  %kimi_chat trip --fork trip2\n"
+        "  %kimi_chat trip --save trip.json\n  %kimi_chat --load trip.json\n  %kimi_chat trip --trim 8000",
     ),
     "kimi_files": LineParser(
         "%kimi_files",

@@ -165,6 +165,45 @@ def test_a_cell_gets_the_picture_that_its_page_alone_has(page: Page, front_end: 
     assert PIL.Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size == (60, 40)
 
 
+FIND_ORDER = """
+gauge = get_ipython().magics_manager.registry["KimiMagics"]._gauge
+print(gauge.find_order({cell!r}, may_ask={may_ask}))
+"""
+
+
+def printed(messages: list[dict]) -> str:
+    return "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
+
+
+def test_a_page_tells_how_the_cells_stand_and_another_of_other_cells(page: Page, front_end: FrontEnd) -> None:
+    def find(cell: str) -> str:
+        return printed(front_end.run(FIND_ORDER.format(cell=cell, may_ask=False))).strip()
+
+    other = Page(front_end, page.subshell, "other-notebook")
+    page.tell({"op": "order", "seq": 1, "cells": ["a", "b", "c"]})
+    other.tell({"op": "order", "seq": 1, "cells": ["d", "e"]})
+    page.count("%%kimi\nBoth were heard")
+    assert (find("b"), find("d"), find("f")) == ("('a', 'b', 'c')", "('d', 'e')", "None")
+    # Before a cell runs it is told in line with the requests that run cells, and is there when the cell is.
+    front_end.tell("comm_msg", page.comm, {"op": "order", "seq": 5, "cells": ["a", "f", "b"]}, subshell=None)
+    assert (find("f"), find("c")) == ("('a', 'f', 'b')", "None")
+    # What was overtaken is outdated.
+    page.tell({"op": "order", "seq": 4, "cells": ["a", "b"]})
+    page.count("%%kimi\nIt was heard")
+    assert find("b") == "('a', 'f', 'b')"
+    front_end.tell("comm_close", "other-notebook", {}, subshell=page.subshell)
+    assert find("e") == "('d', 'e')"
+
+
+def test_a_page_is_asked_how_the_cells_stand_where_it_has_not_told(page: Page, front_end: FrontEnd) -> None:
+    ran = front_end.start(FIND_ORDER.format(cell="new", may_ask=True))
+    question = page.wait(op="order", cell="new")
+    answer = {"op": "answer", "number": question["number"], "index": 0, "count": 1, "piece": '["old", "new"]'}
+    page.tell(answer)
+    messages = front_end.listen(lambda message: is_end(message, ran))
+    assert printed(messages) == "['old', 'new']\n"
+
+
 def test_a_page_that_never_comes_is_not_waited_for_long(page: Page, front_end: FrontEnd) -> None:
     begun = time.monotonic()
     messages = front_end.run("%kimi_estimate -i attachment:plot.png What is it?")

@@ -29,6 +29,8 @@ export class GaugeLink {
     this.kernel = this.subshell = this.opening = this.sessionContext = this.standIn = null;
     this.commId = "";
     this.number = 0;
+    /** The order of the cells as the kernel was told it: at once, and in line with the cells that run. */
+    this.told = { atOnce: "", inLine: "" };
   }
 
   /** Follow the kernels of a notebook. */
@@ -91,6 +93,7 @@ export class GaugeLink {
 
   reopen() {
     this.close();
+    this.told = { atOnce: "", inLine: "" };
     this.commId = `kimi-gauge-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`;
     // The front end complains of a comm that it does not know when the kernel closes it; this one says and hears nothing.
     this.standIn = this.kernel.createComm(TARGET, this.commId);
@@ -126,12 +129,33 @@ export class GaugeLink {
     this.send("comm_msg", { data });
   }
 
+  /**
+   * Tell the kernel the order of the cells, where it has changed: at once, or before a cell runs in line with the
+   * requests that run cells, so that the cell finds it, however busy the kernel is.
+   * @param {string[]} cells
+   */
+  tellOrder(cells, { isRun = false } = {}) {
+    if (this.state !== "ready") return;
+    const order = cells.join("\n");
+    const way = isRun ? "inLine" : "atOnce";
+    if (order === this.told[way]) return;
+    // What is told at once may come later than the request that runs a cell.
+    this.told = { atOnce: order, inLine: isRun ? order : "" };
+    this.send("comm_msg", { data: { op: "order", seq: ++this.number, cells } }, { isInLine: isRun });
+  }
+
+  /** Answer the kernel that asks for the order of the cells around one of them. */
+  answerOrder(cells, { number, cell }) {
+    const piece = JSON.stringify(cells.includes(cell) ? cells : []);
+    this.tell({ op: "answer", number, index: 0, count: 1, piece });
+  }
+
   /** Load the extension into the kernel, as one click asks for. */
   load() {
     this.kernel?.requestExecute({ code: LOAD, store_history: false });
   }
 
-  send(msgType, content) {
+  send(msgType, content, { isInLine = false } = {}) {
     const { kernel, KernelMessage } = this;
     const message = makeMessage(kernel, KernelMessage, {
       msgType,
@@ -139,7 +163,7 @@ export class GaugeLink {
       content: { comm_id: this.commId, ...content },
     });
     // By hand, since older front ends do not know the field.
-    if (this.subshell) message.header.subshell_id = this.subshell;
+    if (this.subshell && !isInLine) message.header.subshell_id = this.subshell;
     kernel.sendShellMessage(message, false, true);
   }
 

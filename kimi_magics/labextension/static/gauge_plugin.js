@@ -3,6 +3,8 @@
 
 const ID = "kimi-magics:gauge";
 const COMMAND = "kimi-magics:estimate-cell";
+/** How long the order of the cells is left to change before the kernel is told, in milliseconds. */
+const ORDER_MS = 300;
 
 /** @param {(name: string) => Promise<any>} shared gives the packages of the front end */
 export async function create(shared) {
@@ -83,11 +85,42 @@ class Links {
     link.attach(context.sessionContext);
     link.listeners.add(message => message.op === "insert" && insertCell(panel, this.actions, message.source));
     link.listeners.add(message => message.op === "pictures" && this.sendPictures(link, shared, message));
+    const stop = this.followOrder(link, panel.content, shared);
     context.disposed.connect(() => {
+      stop();
       link.detach();
       this.links.delete(shared);
     });
   }
+
+  /** Keep the kernel's picture of the order of the cells; returns what ends it. */
+  followOrder(link, notebook, shared) {
+    let timer = 0;
+    const tell = (options = {}) => link.tellOrder(listCells(shared), options);
+    const onChange = (_, change) => {
+      if (!change.cellsChange) return;
+      window.clearTimeout(timer);
+      timer = window.setTimeout(tell, ORDER_MS);
+    };
+    // Before the request that runs the cell, so that a cell that was just inserted is known in its place.
+    const onScheduled = (_, scheduled) => scheduled.notebook.model === notebook.model && tell({ isRun: true });
+    link.listeners.add(message => {
+      if (message.op === "settings") tell();
+      else if (message.op === "order") link.answerOrder(listCells(shared), message);
+    });
+    shared.changed.connect(onChange);
+    this.actions.executionScheduled?.connect(onScheduled);
+    return () => {
+      window.clearTimeout(timer);
+      shared.changed.disconnect(onChange);
+      this.actions.executionScheduled?.disconnect(onScheduled);
+    };
+  }
+}
+
+/** The ids of the cells that can be run, from top to bottom. */
+function listCells(shared) {
+  return [...shared.cells].filter(cell => cell.cell_type === "code").map(cell => cell.id);
 }
 
 function insertCell(panel, actions, source) {
