@@ -10,6 +10,7 @@
     │   │   └── ContextError         … because it is longer than the model's context
     │   ├── ImageError               an image cannot be used
     │   ├── VideoError               a video cannot be used
+    │   ├── FileError                a document cannot be used
     │   ├── ToolError                a tool cannot be offered
     │   ├── SchemaError              a schema cannot be used
     │   ├── ChatError                a conversation cannot be found, read, written or made to fit
@@ -118,6 +119,10 @@ class ImageError(RefusedError):
 
 class VideoError(RefusedError):
     """A video cannot be used."""
+
+
+class FileError(RefusedError):
+    """A document cannot be used."""
 
 
 class ToolError(RefusedError):

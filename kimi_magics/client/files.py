@@ -1,4 +1,4 @@
-"""The files of an account at the host: uploaded piece by piece, listed, deleted.
+"""The files of an account at the host: uploaded piece by piece, read, listed, deleted.
 
 The promise: the bytes are not copied to be sent, and an upload that may have arrived is never sent twice.
 """
@@ -17,12 +17,14 @@ import httpx
 from kimi_magics.client.retry import RetryPolicy
 from kimi_magics.client.translate import Situation, translate_fault, translate_response, translate_wire
 from kimi_magics.core.events import Uploading, Waiting
-from kimi_magics.core.media import Image, Upload, Video
-from kimi_magics.core.wire import UPLOAD_FIELD, WireError, is_file_id, read_file, read_files, upload_form
+from kimi_magics.core.media import DocumentFile, Image, Upload, Video
+from kimi_magics.core.wire import UPLOAD_FIELD, WireError, is_file_id, read_content, read_file, read_files, upload_form
 from kimi_magics.errors import CallError, MagicLineError, TooManyRequestsError
 
 _Result = TypeVar("_Result")
 Tell = Callable[[Uploading | Waiting], None]
+#: What can lie at the host as a file.
+Medium = Image | Video | DocumentFile
 
 #: Nothing had been sent when one of these came.
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -51,8 +53,8 @@ class Files:
         self._sleep, self._jitter = sleep, jitter
         self._retry = RetryPolicy()
 
-    def upload(self, medium: Image | Video, *, tell: Tell = lambda event: None) -> Upload:
-        """Upload an image or video; `tell` is told how far it is, and of every wait before another try.
+    def upload(self, medium: Medium, *, tell: Tell = lambda event: None) -> Upload:
+        """Upload an image, a video or a document; `tell` is told how far it is, and of every wait before another try.
 
         What `tell` raises ends the upload. Raises CallError.
         """
@@ -86,13 +88,19 @@ class Files:
         found: Upload = self._ask("GET", f"files/{file_id}", read_file, file_id=file_id)
         return found
 
+    def content(self, file_id: str) -> str:
+        """Return the text that the host extracted from a document. Raises as `get` does."""
+        _check_id(file_id)
+        text: str = self._ask("GET", f"files/{file_id}/content", read_content, file_id=file_id)
+        return text
+
     def delete(self, file_id: str) -> None:
         """Delete one file. Raises as `get` does."""
         _check_id(file_id)
         self._ask("DELETE", f"files/{file_id}", lambda _body: None, file_id=file_id)
 
-    def _upload_once(self, medium: Image | Video, tell: Tell) -> Upload:
-        content, situation = _Watched(medium, tell), replace(self._situation, medium=medium)
+    def _upload_once(self, medium: Medium, tell: Tell) -> Upload:
+        content, situation = _Watched(medium, tell), replace(self._situation, medium=medium, service="keep files")
         response = self._http.post(
             "files", data=upload_form(medium), files={UPLOAD_FIELD: (name_file(medium), content, medium.mime)}
         )
@@ -114,7 +122,7 @@ class Files:
 class _Watched(io.BytesIO):
     """The bytes of a medium, which are shared and not copied; tells how many were taken to be sent."""
 
-    def __init__(self, medium: Image | Video, tell: Tell) -> None:
+    def __init__(self, medium: Medium, tell: Tell) -> None:
         super().__init__(medium.data)
         self._medium, self._report = medium, tell
 
@@ -126,14 +134,21 @@ class _Watched(io.BytesIO):
         return piece
 
 
-def name_file(medium: Image | Video) -> str:
+def name_file(medium: Medium) -> str:
     """Return the name that a medium has at the host: the last part of what the user called it, with a suffix."""
-    stem = PurePath(medium.label).name.partition("?")[0]
-    stem = re.sub(r"[^\w.\- ]+", "_", stem).strip(" ._")[:60]
+    if isinstance(medium, DocumentFile):
+        # The suffix tells the host how to read it.
+        path = PurePath(medium.label)
+        return (_clean_name(path.stem) or "document") + re.sub(r"[^\w.\-]+", "", path.suffix)[:20]
+    stem = _clean_name(PurePath(medium.label).name.partition("?")[0])
     suffix = _SUFFIXES.get(medium.mime, "")
     kind = "image" if isinstance(medium, Image) else "video"
     name = stem or kind
     return name if name.lower().endswith(suffix) else name + suffix
+
+
+def _clean_name(name: str) -> str:
+    return re.sub(r"[^\w.\- ]+", "_", name).strip(" ._")[:60]
 
 
 _SUFFIXES = {

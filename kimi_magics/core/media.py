@@ -1,4 +1,4 @@
-"""Pictures and videos as frozen values, ready to be sent."""
+"""Pictures, videos and documents as frozen values, ready to be sent."""
 
 from __future__ import annotations
 
@@ -64,6 +64,35 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentFile:
+    """A file whose text the host is to extract: its bytes as they are, and their MIME type."""
+
+    data: bytes
+    mime: str = "application/octet-stream"
+    label: str = "document"
+    #: SHA-256 of the bytes.
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        _name_content(self)
+
+    def __repr__(self) -> str:
+        return f"DocumentFile({self.label!r}, {self.mime}, {len(self.data):,} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a file says, as text; `digest` is the SHA-256 of the file's bytes."""
+
+    text: str
+    label: str
+    digest: str
+
+    def __repr__(self) -> str:
+        return f"Document({self.label!r}, {len(self.text):,} characters)"
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """A file as it lies at the host; what the host does not say is empty or None."""
 
@@ -74,7 +103,7 @@ class Upload:
     created: datetime | None = None
 
 
-def _name_content(medium: Image | Video) -> None:
+def _name_content(medium: Image | Video | DocumentFile) -> None:
     """Put the hash of the bytes in, where it was not told: a copy with another label need not hash them again."""
     if not medium.digest:
         object.__setattr__(medium, "digest", hashlib.sha256(medium.data).hexdigest())

@@ -1,7 +1,7 @@
-"""Uploads: which images and videos go by the id of a file at the host, and bringing them there, each once.
+"""Uploads: what goes by the id of a file at the host, and bringing it there, each content once.
 
-The promise: nothing is uploaded but by a call that has passed its checks, and what lies at the host already is not
-uploaded again.
+The promise: no image or video is uploaded but by a call that has passed its checks, and what lies at the host already
+is not uploaded again.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from collections.abc import Callable, Generator, Hashable
 from dataclasses import replace
 from typing import TypeVar
 
-from kimi_magics.client.files import Tell
+from kimi_magics.client.files import Medium, Tell
 from kimi_magics.client.http import KimiClient
 from kimi_magics.core.events import Event, Uploading, Waiting
-from kimi_magics.core.media import Image, Video
+from kimi_magics.core.media import DocumentFile, Image, Video
 from kimi_magics.core.messages import Message
 from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.wire import upload_form
 from kimi_magics.errors import (
     BadRequestError,
     CallError,
+    ContentFilterError,
     InterruptedReplyError,
     NotFoundError,
     PermissionDeniedError,
@@ -51,8 +53,9 @@ class Uploads:
     ) -> None:
         self.store = store or UploadsStore()
         self._site, self._account = site, account
-        #: What this kernel knows to be there, by account and content, and what it found gone, by account and id.
-        self._sure: dict[tuple[Hashable, str], str] = {}
+        #: What this kernel knows to be there, by account, purpose and content, and what it found gone, by account and
+        #: id.
+        self._sure: dict[tuple[Hashable, str, str], str] = {}
         self._gone: set[tuple[Hashable, str]] = set()
         self._turns = Turns()
 
@@ -79,18 +82,18 @@ class Uploads:
             if not video.file_id and len(video.data) > INLINE_VIDEO_BYTES
         )
 
-    def _recall(self, medium: Image | Video) -> str | None:
-        account = self._account()
-        if sure := self._sure.get((account, medium.digest)):
+    def _recall(self, medium: Medium) -> str | None:
+        account, purpose = self._account(), _name_purpose(medium)
+        if sure := self._sure.get((account, purpose, medium.digest)):
             return sure
-        ids = self.store.find(self._site(), medium.digest)
+        ids = self.store.find(self._site(), medium.digest, purpose=purpose)
         return next((one for one in ids if (account, one) not in self._gone), None)
 
-    def _find(self, medium: Image | Video, client: KimiClient) -> str | None:
-        account = self._account()
-        if sure := self._sure.get((account, medium.digest)):
+    def _find(self, medium: Medium, client: KimiClient) -> str | None:
+        account, purpose = self._account(), _name_purpose(medium)
+        if sure := self._sure.get((account, purpose, medium.digest)):
             return sure
-        for file_id in self.store.find(client.site, medium.digest)[:_MOST_TRIED]:
+        for file_id in self.store.find(client.site, medium.digest, purpose=purpose)[:_MOST_TRIED]:
             if (account, file_id) in self._gone:
                 continue
             try:
@@ -98,7 +101,7 @@ class Uploads:
             except (NotFoundError, PermissionDeniedError):
                 self._gone.add((account, file_id))
                 continue
-            self._sure[account, medium.digest] = file_id
+            self._sure[account, purpose, medium.digest] = file_id
             return file_id
         return None
 
@@ -111,30 +114,39 @@ class Uploads:
         """
         # What stays in the request may be too much by itself: known before anything is uploaded.
         client.check_size(_fill(prompt, lambda medium: medium.digest))
-        return _fill(prompt, lambda medium: self._provide(medium, client, tell))
+        return _fill(prompt, lambda medium: self.provide(medium, client, tell=tell))
 
     def doubt(self, prompt: Prompt) -> None:
         """Make sure of the files of `prompt` again before they are used: the host refused a request with them."""
         for message in prompt.messages:
             for medium in message.media:
-                self._sure.pop((self._account(), medium.digest), None)
+                self._sure.pop((self._account(), _name_purpose(medium), medium.digest), None)
 
     def forget(self, site: str, file_id: str) -> None:
         """Forget a file that was deleted."""
+        self.lose(file_id)
+        self.store.remove(site, file_id)
+
+    def knows(self, medium: Medium) -> bool:
+        """Tell whether a medium is known to be at the host, or to have been; nothing is asked."""
+        return self._recall(medium) is not None
+
+    def lose(self, file_id: str) -> None:
+        """Note that the host has no such file for the account of the moment; another account's it may be."""
         self._gone.add((self._account(), file_id))
         for key in [key for key, known in list(self._sure.items()) if known == file_id]:
             self._sure.pop(key, None)
-        self.store.remove(site, file_id)
 
-    def _provide(self, medium: Image | Video, client: KimiClient, tell: Tell) -> str:
-        key = self._account(), medium.digest
+    def provide(self, medium: Medium, client: KimiClient, *, tell: Tell) -> str:
+        """Return the id of one medium, uploading it where it is not at the host. Raises as `attach` does."""
+        key = self._account(), _name_purpose(medium), medium.digest
         with self._turns.take(key):
             found = self._find(medium, client)
             if found is None:
                 found = self._sure[key] = self._upload(medium, client, tell)
         return found
 
-    def _upload(self, medium: Image | Video, client: KimiClient, tell: Tell) -> str:
+    def _upload(self, medium: Medium, client: KimiClient, tell: Tell) -> str:
         try:
             upload = client.files.upload(medium, tell=_Pulse(tell))
         except KeyboardInterrupt:
@@ -143,10 +155,11 @@ class Uploads:
             ) from None
         except CallError as error:
             error.message = f"{medium.label} could not be uploaded: {error.message}"
+            if isinstance(medium, DocumentFile):
+                error.remedy = _advise_on_document(error) or error.remedy
             raise
-        purpose = "image" if isinstance(medium, Image) else "video"
-        known = Known(client.site, upload.id, medium.digest, purpose, len(medium.data), int(time.time()))
-        self.store.add(known)
+        size, now = len(medium.data), int(time.time())
+        self.store.add(Known(client.site, upload.id, medium.digest, _name_purpose(medium), size, now))
         return upload.id
 
 
@@ -186,6 +199,20 @@ class _Pulse:
                 return
             self._told_at = now
         self._tell(event)
+
+
+def _advise_on_document(error: CallError) -> str:
+    """Return what to do about a document that the host does not take, or nothing."""
+    if isinstance(error, NotFoundError):
+        return "name a file of text, which is read here; for other files check MOONSHOT_BASE_URL (it ends in /v1)"
+    if isinstance(error, BadRequestError) and not isinstance(error, ContentFilterError):
+        return "export what it cannot read as PDF or text; %kimi_files deletes what is too much"
+    return ""
+
+
+def _name_purpose(medium: Medium) -> str:
+    """Return what the host keeps a medium for."""
+    return upload_form(medium)["purpose"]
 
 
 # ---------------------------------------------------------------- prompts

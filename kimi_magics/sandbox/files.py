@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import mimetypes
+import re
 import threading
 import time
 import uuid
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +17,8 @@ from kimi_magics.sandbox.refusal import RefusalError, refuse_unless
 PURPOSES = ("file-extract", "image", "video", "batch")
 _MOST_FILES = 1_000
 _MOST_BYTES = 100 * 1024 * 1024
+_PDF_STREAM = re.compile(rb"stream\r?\n(.*?)\r?\nendstream", re.DOTALL)
+_PDF_LINE = re.compile(rb"\(((?:[^()\\]|\\.)*)\)\s*Tj")
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,28 @@ class StoredFile:
 
     def extract(self) -> dict[str, Any]:
         """Return the text of the file, as GET /files/{id}/content does for file-extract."""
-        try:
-            text = self.data.decode()
-        except UnicodeDecodeError:
+        text = _read_pdf(self.data) if self.data.startswith(b"%PDF-") else _read_text(self.data)
+        if text is None:
             text = f"Sandbox: {len(self.data):,} bytes that are not text; the live API would extract what they say."
-        kind = "text/plain" if not self.name.endswith(".pdf") else "application/pdf"
+        kind = mimetypes.guess_type(self.name)[0] or "text/plain"
         return {"content": text, "file_type": kind, "filename": self.name, "title": "", "type": "file"}
+
+
+def _read_text(data: bytes) -> str | None:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _read_pdf(data: bytes) -> str | None:
+    """Return the lines that a simple PDF shows: whole strings, plain or packed; None when it has none of them."""
+    streams = [data]
+    for packed in _PDF_STREAM.findall(data):
+        with contextlib.suppress(zlib.error):
+            streams.append(zlib.decompressobj().decompress(packed, _MOST_BYTES))
+    lines = [line for stream in streams for line in _PDF_LINE.findall(stream)]
+    return "\n".join(re.sub(rb"\\(.)", rb"\1", line).decode("latin-1") for line in lines) or None
 
 
 class FileStore:

@@ -1,4 +1,4 @@
-"""Which images and videos lie at which host under which id, in `uploads.json` of `KIMI_MAGICS_HOME`.
+"""Which images, videos and documents lie at which host under which id, in `uploads.json` of `KIMI_MAGICS_HOME`.
 
 The promise: only hashes, ids, sizes and dates are kept, nothing of the content, the account or the key; a damaged file
 or a disk that cannot be written never fails a call; and what another kernel wrote meanwhile stays.
@@ -56,9 +56,12 @@ class UploadsStore:
         with self._lock:
             return [known for known in reversed(self._read()) if known.site == site]
 
-    def find(self, site: str, digest: str) -> list[str]:
-        """Return the ids under which the bytes of this hash were uploaded, the newest first: also by other accounts."""
-        return [known.id for known in self.all(site) if known.digest == digest]
+    def find(self, site: str, digest: str, *, purpose: str | None = None) -> list[str]:
+        """Return the ids under which the bytes of this hash were uploaded, the newest first: also by other accounts.
+
+        What was uploaded to be looked at has no text to be read, and the other way round: `purpose` tells them apart.
+        """
+        return [known.id for known in self.all(site) if known.digest == digest and purpose in (None, known.purpose)]
 
     def add(self, known: Known) -> None:
         """Remember an upload."""

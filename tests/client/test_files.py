@@ -16,7 +16,7 @@ import pytest
 from kimi_magics.client.files import name_file
 from kimi_magics.client.http import KimiClient
 from kimi_magics.core.events import Uploading, Waiting
-from kimi_magics.core.media import Image, Upload, Video
+from kimi_magics.core.media import DocumentFile, Image, Upload, Video
 from kimi_magics.core.messages import Message
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.errors import (
@@ -38,6 +38,7 @@ from kimi_magics.store.catalog import load_catalog
 CATALOG = load_catalog()
 KEY = "sk-secretsecretsecret"
 VIDEO = Video(b"\x00\x00\x00\x20ftypisom" + os.urandom(300_000), "video/mp4", "clips/my clip.mp4")
+DOCUMENT = DocumentFile(b"%PDF-1.4 (one) Tj (two) Tj\xff", "application/pdf", "papers/Über uns.pdf")
 IMAGE = Image(b"\x89PNG\r\n\x1a\n" + os.urandom(500), "image/png", 8, 8, "图 1")
 ROW = {"id": "f1", "filename": "a.mp4", "purpose": "video", "bytes": 5, "created_at": 1_700_000_000}
 FILE = Upload("f1", "a.mp4", "video", 5, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC))
@@ -84,9 +85,16 @@ def failure(status: int, kind: str = "", message: str = "") -> httpx.Response:
 # ---------------------------------------------------------------- against a server
 
 
-@pytest.mark.parametrize(("medium", "purpose", "name"), [(VIDEO, "video", "my clip.mp4"), (IMAGE, "image", "图 1.png")])
+@pytest.mark.parametrize(
+    ("medium", "purpose", "name"),
+    [
+        (VIDEO, "video", "my clip.mp4"),
+        (IMAGE, "image", "图 1.png"),
+        (DOCUMENT, "file-extract", "Über uns.pdf"),
+    ],
+)
 def test_the_bytes_arrive_as_they_are(
-    client: KimiClient, sandbox: Sandbox, medium: Image | Video, purpose: str, name: str
+    client: KimiClient, sandbox: Sandbox, medium: Image | Video | DocumentFile, purpose: str, name: str
 ) -> None:
     upload = client.files.upload(medium)
     [file] = sandbox.files.list()
@@ -117,6 +125,15 @@ def test_files_are_listed_described_and_deleted(client: KimiClient) -> None:
             ask(one.id)
         assert caught.value.message == f"127.0.0.1 has no file {one.id}, or it is of another account (404)"
         assert "%kimi_files" in caught.value.remedy
+
+
+def test_the_text_of_a_document_comes_back(client: KimiClient) -> None:
+    upload = client.files.upload(DOCUMENT)
+    assert client.files.content(upload.id) == "one\ntwo"
+    client.files.delete(upload.id)
+    with pytest.raises(NotFoundError) as caught:
+        client.files.content(upload.id)
+    assert caught.value.message == f"127.0.0.1 has no file {upload.id}, or it is of another account (404)"
 
 
 def test_a_wrong_key_is_refused_and_nothing_is_kept(client: KimiClient, sandbox: Sandbox) -> None:
@@ -214,7 +231,7 @@ def test_an_id_that_would_lead_elsewhere_is_not_used(row: object) -> None:
 @pytest.mark.parametrize("file_id", ["", "..", "../models", "a/b", "a?b", "x" * 300])
 def test_what_is_no_id_is_not_asked_for(file_id: str) -> None:
     host = Host(httpx.Response(200, json=ROW))
-    for ask in (scripted(host).files.get, scripted(host).files.delete):
+    for ask in (scripted(host).files.get, scripted(host).files.delete, scripted(host).files.content):
         with pytest.raises(MagicLineError, match="not the id of a file"):
             ask(file_id)
     assert host.requests == []
@@ -249,6 +266,39 @@ def test_only_what_cannot_have_arrived_is_sent_again(
         assert "make clips/my clip.mp4 smaller (300 kB)" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (
+            '{"content":"Grüße\\n\\"a\\"","file_type":"application/pdf","filename":"a.pdf","title":"","type":"file"}',
+            'Grüße\n"a"',
+        ),
+        ('{"content":""}', ""),
+        ('"the text\\nalone"', "the text\nalone"),
+        ("plain\r\ntext", "plain\r\ntext"),
+        ("\ufeffwith a mark", "with a mark"),
+        ('{"content": 5}', '{"content": 5}'),
+        ('{"title": "no content"}', '{"title": "no content"}'),
+        ("[1, 2]", "[1, 2]"),
+        ("12", "12"),
+        ('{"content": "cut', '{"content": "cut'),
+    ],
+)
+def test_the_text_of_a_document_may_be_wrapped_or_bare(body: str, text: str) -> None:
+    assert scripted(Host(httpx.Response(200, content=body.encode()))).files.content("f1") == text
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"\n<!DOCTYPE html><html>", b"<HTML><body>log in"])
+def test_what_is_no_text_is_not_taken_for_one(body: bytes) -> None:
+    with pytest.raises(ReplyBrokenError, match="the text of the file cannot be read"):
+        scripted(Host(httpx.Response(200, content=body))).files.content("f1")
+
+
+def test_a_host_that_keeps_no_files_says_so() -> None:
+    with pytest.raises(NotFoundError, match=r"api\.example does not keep files"):
+        scripted(Host(failure(404, message="Not Found"))).files.upload(DOCUMENT)
+
+
 def test_an_address_that_is_not_the_api_says_so() -> None:
     with pytest.raises(NotFoundError) as caught:
         scripted(Host(httpx.Response(404, text="<html>"))).files.get("f1")
@@ -268,6 +318,22 @@ def test_an_address_that_is_not_the_api_says_so() -> None:
 )
 def test_a_file_is_called_by_the_last_part_of_its_name(label: str, mime: str, name: str) -> None:
     assert name_file(Video(b"x", mime, label)) == name
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("papers/report.pdf", "report.pdf"),
+        ("报告 (1).docx", "报告 _1.docx"),
+        ("x" * 100 + ".pdf", "x" * 60 + ".pdf"),
+        ("a.tar.gz", "a.tar.gz"),
+        ("....pdf", "document.pdf"),
+        ("\udc80.xlsx", "document.xlsx"),
+        ("no suffix", "no suffix"),
+    ],
+)
+def test_a_document_keeps_its_suffix_which_tells_the_host_how_to_read_it(label: str, name: str) -> None:
+    assert name_file(DocumentFile(b"x", label=label)) == name
 
 
 # ---------------------------------------------------------------- requests that are too large

@@ -6,11 +6,14 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kimi_magics.errors import AuthenticationError, MagicLineError, MissingKeyError, NotFoundError, ServerFaultError
+from kimi_magics.notebook.documents import Documents
+from kimi_magics.notebook.session import Session
 from kimi_magics.sandbox import Fault, Sandbox
 from kimi_magics.sandbox.files import StoredFile
 
@@ -38,6 +41,24 @@ def ours(cells: Any, sandbox: Sandbox, foreign: StoredFile) -> StoredFile:
     assert cells.run("%kimi --video clip --upload What is this?").error is None
     sandbox.clear()
     return sandbox.files.list()[-1]
+
+
+@pytest.fixture
+def document(cells: Any, sandbox: Sandbox, tmp_path: Path) -> StoredFile:
+    """A file that `--file` brought to the host."""
+    path = tmp_path / "report.pdf"
+    path.write_bytes(b"%PDF-1.4 (Kimi) Tj")
+    read_document(path)
+    sandbox.clear()
+    return sandbox.files.list()[-1]
+
+
+def read_document(path: Path) -> str:
+    """Return what a document says, as a kernel that has not read it yet finds it."""
+    session = Session()
+    [found] = Documents(lambda: session.client, session.uploads).find([str(path)], {})
+    session.close()
+    return found.text
 
 
 def test_without_files_it_says_so(cells: Any) -> None:
@@ -94,6 +115,27 @@ def test_all_means_all_that_went_up_from_here(
     assert sandbox.files.list() == [foreign]
     assert cells.run("%kimi_files --delete-all").stdout == "nothing was deleted\n"
     assert json.loads(cells.run("%kimi_files --delete-all --json").stdout) == {"deleted": []}
+
+
+def test_a_document_is_listed_and_deleted_like_the_others(
+    cells: Any, foreign: StoredFile, document: StoredFile, sandbox: Sandbox
+) -> None:
+    rows = json.loads(cells.run("%kimi_files --json").stdout)
+    assert [(row["id"], row["name"], row["purpose"], row["from_here"]) for row in rows] == [
+        (foreign.id, "paper|$1.pdf", "file-extract", False),
+        (document.id, "report.pdf", "file-extract", True),
+    ]
+    assert cells.run("%kimi_files --delete-all").stdout == f"deleted {document.id}\n"
+    assert sandbox.files.list() == [foreign]
+
+
+def test_a_deleted_document_goes_up_again_when_it_is_needed(
+    cells: Any, document: StoredFile, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    cells.run(f"%kimi_files --delete {document.id}")
+    assert read_document(tmp_path / "report.pdf") == "Kimi"
+    [file] = sandbox.files.list()
+    assert file.data == document.data
 
 
 def test_all_passes_over_what_is_gone(cells: Any, ours: StoredFile, sandbox: Sandbox) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import zlib
 
 import pytest
 
@@ -43,6 +44,20 @@ def test_a_file_that_is_no_text_says_so(caller):
     row = upload(caller, b"%PDF\xff\xfe", "paper.pdf").json()
     content = caller.http.get(f"/files/{row['id']}/content").json()
     assert content["content"].startswith("Sandbox: 6 bytes that are not text")
+
+
+@pytest.mark.parametrize("pack", [bytes, zlib.compress])
+def test_the_lines_of_a_simple_pdf_are_extracted(caller, pack):
+    stream = pack(b"BT (One \\(1\\)) Tj\n(Two) Tj ET")
+    row = upload(caller, b"%PDF-1.4\nstream\n" + stream + b"\nendstream\n%%EOF", "paper.pdf").json()
+    content = caller.http.get(f"/files/{row['id']}/content").json()
+    assert content == {
+        "content": "One (1)\nTwo",
+        "file_type": "application/pdf",
+        "filename": "paper.pdf",
+        "title": "",
+        "type": "file",
+    }
 
 
 def test_an_image_comes_back_as_it_is(caller):
