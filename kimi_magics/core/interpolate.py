@@ -1,6 +1,7 @@
 """`{{name}}` is filled in once, from left to right; `{{a.b}}`, `{{a[0]}}` and `{{a['k']}}` as well.
 
-Nothing is called, what was filled in is not looked at again, and every other brace is text.
+Nothing is called, what was filled in is not looked at again, and every other brace is text. `{{name:all}}` asks for the
+whole of a value that is otherwise shown by a sample.
 """
 
 from __future__ import annotations
@@ -9,21 +10,33 @@ import ast
 import difflib
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kimi_magics.errors import VariableError
 
+#: Writes a value in a way of its own, the whole of it where the second argument says so; None leaves it to `str`.
+Write = Callable[[Any, bool], str | None]
+
 _PLACE = re.compile(r"\{\{([^{}]{1,200})\}\}")
+_WHOLE = ":all"
+#: What IPython keeps of the cells that were run, by their number.
+_HISTORY = {
+    "In": "no cell with the number {} was run in this kernel",
+    "Out": "the cell with the number {} left no result in this kernel",
+}
 
 
-def interpolate(text: str, variables: Mapping[str, Any]) -> str:
-    """Fill in every `{{name}}` of `text` once. Raises VariableError for a name, attribute or key that is not there."""
-    return _PLACE.sub(lambda match: _fill(match, variables), text)
+def interpolate(text: str, variables: Mapping[str, Any], *, write: Write | None = None) -> str:
+    """Fill in every `{{name}}` of `text` once. Raises VariableError for a name, attribute or key that is not there.
+
+    `write` turns values that it knows, such as tables, into text; all others are written by `str`.
+    """
+    return _PLACE.sub(lambda match: _fill(match, variables, write), text)
 
 
-def _fill(match: re.Match[str], variables: Mapping[str, Any]) -> str:
-    place, path = match[0], _parse_path(match[1])
+def _fill(match: re.Match[str], variables: Mapping[str, Any], write: Write | None) -> str:
+    place, path, is_whole = match[0], *_parse_place(match[1])
     if path is None:
         return place
     if isinstance(path, str):
@@ -34,14 +47,15 @@ def _fill(match: re.Match[str], variables: Mapping[str, Any]) -> str:
         )
     value = _walk(place, path, variables)
     try:
-        return str(value)
+        text = write(value, is_whole) if write is not None else None
+        return str(value) if text is None else text
     except Exception as error:  # noqa: BLE001 — str() runs the user's code, which may raise anything
         raise VariableError(f"{place} cannot be written as text: {type(error).__name__}: {error}") from None
 
 
 def find_names(text: str) -> set[str]:
     """Return the names of the variables that `interpolate` would look up in `text`."""
-    paths = (_parse_path(match[1]) for match in _PLACE.finditer(text))
+    paths = (_parse_place(match[1])[0] for match in _PLACE.finditer(text))
     return {path[0][1] for path in paths if isinstance(path, list)}
 
 
@@ -55,9 +69,26 @@ def resolve(source: str, variables: Mapping[str, Any]) -> Any:
 
 def _walk(place: str, path: list[tuple[str, Any]], variables: Mapping[str, Any]) -> Any:
     value: Any = variables
-    for kind, key in path:
+    for at, (kind, key) in enumerate(path):
+        if at == 1 and kind == "item" and isinstance(value, list | dict):
+            _check_history(place, path[0][1], key, value)
         value = _step(place, kind, key, value)
     return value
+
+
+def _check_history(place: str, name: str, key: Any, value: Any) -> None:
+    """Say of `In[9]` and `Out[9]` what is missing: the words for lists and dictionaries would explain nothing."""
+    if name not in _HISTORY or not isinstance(key, int):
+        return
+    is_there = -len(value) <= key < len(value) if isinstance(value, list) else key in value
+    if not is_there:
+        numbers = list(value) if isinstance(value, dict) else list(range(1, len(value)))
+        known = f"those that are there: {_list_last(numbers)}" if numbers else f"{name} is empty"
+        raise VariableError(f"{place}: {_HISTORY[name].format(key)}", remedy=f"run the cell first; {known}")
+
+
+def _list_last(numbers: list[Any]) -> str:
+    return ("… " if len(numbers) > 5 else "") + ", ".join(map(str, numbers[-5:]))
 
 
 def _step(place: str, kind: str, key: Any, value: Any) -> Any:
@@ -79,6 +110,16 @@ def _suggest(key: Any, names: Iterable[Any]) -> str:
     close = difflib.get_close_matches(str(key), candidates, n=1, cutoff=0.6)
     advice = f"did you mean {close[0]!r}? " if close else "define it before this cell. "
     return advice + "With --raw the braces go as typed"
+
+
+def _parse_place(source: str) -> tuple[list[tuple[str, Any]] | str | None, bool]:
+    """Read what stands between the braces, and whether the whole value is wanted, as in `{{table:all}}`."""
+    before = source.rstrip().removesuffix(_WHOLE)
+    path = _parse_path(before) if before != source.rstrip() and before == before.rstrip() else None
+    if isinstance(path, list):
+        return path, True
+    # Other colons are text, as in {{a:b}}.
+    return _parse_path(source), False
 
 
 def _parse_path(source: str) -> list[tuple[str, Any]] | str | None:

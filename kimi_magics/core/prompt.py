@@ -11,7 +11,7 @@ from typing import Any
 
 from kimi_magics.core.ask import Ask, Effort, ThinkingMode
 from kimi_magics.core.formats import JSON_WISH, Format, says_json
-from kimi_magics.core.interpolate import interpolate
+from kimi_magics.core.interpolate import Write, interpolate
 from kimi_magics.core.media import NO_MEDIA, Media
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
@@ -87,6 +87,8 @@ class Additions:
     format: Format | None = None
     cache_key: str = ""
     safety_identifier: str = ""
+    #: Files and cells that go with the text, right before it.
+    context: tuple[Message, ...] = ()
 
 
 NO_ADDITIONS = Additions()
@@ -100,15 +102,16 @@ def build_prompt(
     variables: Mapping[str, Any],
     media: Media = NO_MEDIA,
     additions: Additions = NO_ADDITIONS,
+    write: Write | None = None,
 ) -> Prompt:
     """Resolve the variables, put the settings in where flags are absent, and check the result.
 
-    Raises VariableError and PromptError; nothing has been sent then.
+    `write` turns values such as tables into text. Raises VariableError and PromptError; nothing has been sent then.
     """
     model = find_model(ask.model or defaults.model)
     return Prompt(
         model=model,
-        messages=_build_messages(ask, defaults, variables, media, additions),
+        messages=_build_messages(ask, defaults, variables, media, additions, write),
         max_tokens=ask.max_tokens if ask.max_tokens is not None else defaults.max_tokens,
         stop=ask.stop,
         # A default that does not fit the model chosen for this call is left out; a flag that does not fit is refused.
@@ -124,35 +127,46 @@ def build_prompt(
 
 
 def fill_system(
-    ask: Ask, *, defaults: Defaults, variables: Mapping[str, Any], inherited: str | None = None
+    ask: Ask,
+    *,
+    defaults: Defaults,
+    variables: Mapping[str, Any],
+    inherited: str | None = None,
+    write: Write | None = None,
 ) -> str | None:
     """Return the system prompt of a request: its own, else the conversation's, else the setting; None for none."""
     if ask.system is None and inherited is not None:
         return inherited  # filled in when it was written
     system = ask.system if ask.system is not None else defaults.system
-    return _fill(ask, system, variables) if system else None
+    return _fill(ask, system, variables, write) if system else None
 
 
 def _build_messages(
-    ask: Ask, defaults: Defaults, variables: Mapping[str, Any], media: Media, additions: Additions
+    ask: Ask,
+    defaults: Defaults,
+    variables: Mapping[str, Any],
+    media: Media,
+    additions: Additions,
+    write: Write | None,
 ) -> tuple[Message, ...]:
-    system = fill_system(ask, defaults=defaults, variables=variables, inherited=additions.system)
-    user = Message("user", _fill(ask, ask.text, variables), media.images, media.videos)
-    texts = [system or "", user.text, *(message.text for message in additions.history)]
+    system = fill_system(ask, defaults=defaults, variables=variables, inherited=additions.system, write=write)
+    user = Message("user", _fill(ask, ask.text, variables, write), media.images, media.videos)
+    texts = [system or "", user.text, *(message.text for message in (*additions.history, *additions.context))]
     if additions.format is not None and not additions.format.is_schema and not any(map(says_json, texts)):
         # The API refuses json_object unless the messages ask for JSON (main_concepts_page.txt, "JSON Mode").
         system = f"{system}\n\n{JSON_WISH}" if system else JSON_WISH
     messages = [Message("system", system)] if system else []
-    messages += [*additions.history, user]
+    messages += [*additions.history, *additions.context, user]
     if ask.prefill is not None:
-        messages.append(Message("assistant", _fill(ask, ask.prefill, variables), name=ask.name or "", is_partial=True))
+        begun = _fill(ask, ask.prefill, variables, write)
+        messages.append(Message("assistant", begun, name=ask.name or "", is_partial=True))
     elif ask.name is not None:
         raise PromptError("--name is for an answer that --prefill begins", remedy="add --prefill, or leave --name out")
     return tuple(messages)
 
 
-def _fill(ask: Ask, text: str, variables: Mapping[str, Any]) -> str:
-    return text if ask.raw else interpolate(text, variables)
+def _fill(ask: Ask, text: str, variables: Mapping[str, Any], write: Write | None) -> str:
+    return text if ask.raw else interpolate(text, variables, write=write)
 
 
 def replays_thinking_since(prompt: Prompt) -> int:

@@ -22,6 +22,7 @@ from kimi_magics.core.reply import Reply
 from kimi_magics.errors import KimiError, MagicLineError, ReplyBrokenError
 from kimi_magics.notebook.bundles import Bundle, Outlet, describe_wait, display_bundle, footer_bundle, small_bundle
 from kimi_magics.notebook.prepare import prepare_image
+from kimi_magics.notebook.values import write_value
 from kimi_magics.store.alts import AltText
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def read_wish(ask: Ask, names: Sequence[str], *, session: Session, variables: Ma
     images = (*ask.image, *names) or (() if ask.video else ("last",))
     system = ask.system if ask.system is not None else session.config.get("system")
     if system is not None and not ask.raw:
-        system = interpolate(system, variables)
+        system = interpolate(system, variables, write=write_value)
     name, own = ("alt_template", ALT_TEMPLATE) if flags["alt"] else ("describe_template", DESCRIBE_TEMPLATE)
     text = fill_template(session.config.get(name) or own, language=language, length=length)
     # What is filled in is ours: every other brace of the template is text.

@@ -19,7 +19,7 @@ from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.media import Media
 from kimi_magics.core.outlook import Outlook
 from kimi_magics.core.prompt import Prompt
-from kimi_magics.errors import BadRequestError, CallError, KimiError, MissingKeyError, NotFoundError
+from kimi_magics.errors import BadRequestError, CallError, KimiError, MissingKeyError, ModelNotFoundError
 from kimi_magics.notebook.requests import Request, RequestBuilder
 from kimi_magics.notebook.session import Session, account_mark
 
@@ -100,7 +100,7 @@ class Drafts:
             if not ask.text.strip() and not has_media and ask.template is None:
                 return Report("empty", message="the prompt is empty")
             is_filled = any("{{" in (text or "") for text in (ask.text, ask.system, ask.prefill))
-            depends = has_media or is_filled or bool(ask.chat or ask.tool or ask.schema or ask.template)
+            depends = has_media or is_filled or any((ask.chat, ask.tool, ask.schema, ask.template, ask.file, ask.cell))
             request = self._build(ask, cell)
             if isinstance(request, str):
                 return Report("empty", message=request, depends=True)
@@ -188,7 +188,7 @@ class Drafts:
             self._session.count(prompt)
         except (CallError, MissingKeyError) as error:
             # A model or a request that the host refuses says nothing of others.
-            key = name if isinstance(error, BadRequestError | NotFoundError) else ""
+            key = name if isinstance(error, BadRequestError | ModelNotFoundError) else ""
             before = self._troubles.get(key)
             pause = min(2 * before.pause, _LONGEST_PAUSE_SECONDS) if before else _PAUSE_SECONDS
             self._troubles[key] = _Trouble(error.message, self._clock() + pause, pause)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,12 +24,17 @@ from kimi_magics.notebook.questions import keep_questions
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from kimi_magics.core.events import Uploading, Waiting
     from kimi_magics.core.ports import View
     from kimi_magics.core.prompt import Prompt
     from kimi_magics.core.reply import Reply
+    from kimi_magics.notebook.bundles import Outlet
+    from kimi_magics.notebook.cells import NotebookCells
     from kimi_magics.notebook.chats import Chats
     from kimi_magics.notebook.composers import Composers
+    from kimi_magics.notebook.documents import Documents
     from kimi_magics.notebook.draft import Drafts
+    from kimi_magics.notebook.fix import Failures
     from kimi_magics.notebook.gauge import Gauge
     from kimi_magics.notebook.lookup import Lookup
     from kimi_magics.notebook.requests import Request, RequestBuilder, Use
@@ -72,7 +76,10 @@ class KimiMagics(Magics):
         self._drafts: Drafts | None = None
         self._making = threading.RLock()
         self._runs = CellRuns(shell)
+        #: Where the upload of a document is shown, in the cell that runs.
+        self._progress: Outlet | None = None
         self._gallery = Gallery(shell, limit_bytes=self._find_gallery_bytes)
+        self._failures: Failures | None = None
         self._gauge: Gauge | None = None
         self._toolbar: Toolbar | None = None
         self._composers: Composers | None = None
@@ -116,10 +123,15 @@ class KimiMagics(Magics):
         """What builds the whole request of a cell, for runs and for drafts."""
         with self._making:
             if self._requests is None:
+                from kimi_magics.notebook.context import Context
                 from kimi_magics.notebook.requests import RequestBuilder
 
                 self._requests = RequestBuilder(
-                    self.session, self.chats, find_media=self.lookup.find, peek_media=self.lookup.peek
+                    self.session,
+                    self.chats,
+                    find_media=self.lookup.find,
+                    peek_media=self.lookup.peek,
+                    context=Context(self._make_documents, self._make_cells, tell=self._tell_upload),
                 )
             return self._requests
 
@@ -133,7 +145,7 @@ class KimiMagics(Magics):
                 self._drafts = Drafts(
                     self.session,
                     PARSERS,
-                    variables=lambda: ChainMap(self._shell.user_ns),
+                    variables=self._find_variables,
                     requests=self.requests,
                 )
             return self._drafts
@@ -178,11 +190,13 @@ class KimiMagics(Magics):
 
         ask = self._read("kimi_estimate", line, cell)
         # Here the flag is about the report, not about an answer.
-        prompt = self._build(replace(ask, json=False), local_ns, use="look").prompt
+        request = self._build(replace(ask, json=False), local_ns, use="look")
+        pending = request.media.pending
         if ask.dry_run:
-            self._show_body(prompt)
+            self._show_body(request.prompt, pending=pending)
         else:
-            report_estimate(self.session, prompt, compare=ask.extra["compare"], as_json=ask.json)
+            compare: bool = ask.extra["compare"]
+            report_estimate(self.session, request.prompt, compare=compare, as_json=ask.json, pending=pending)
 
     @no_var_expand
     @needs_local_scope
@@ -193,7 +207,7 @@ class KimiMagics(Magics):
         from kimi_magics.notebook.views import is_kernel, is_live
 
         ask, names = PARSERS["kimi_describe"].parse_names(line)
-        variables = ChainMap(dict(local_ns or {}), self._shell.user_ns)
+        variables = self._find_variables(local_ns)
         wish = read_wish(ask, names, session=self.session, variables=variables)
         if wish.is_alt:
             steps = Steps(self.lookup.find_pictures, self._show_body, self._call_prompt, self._bind)
@@ -201,6 +215,25 @@ class KimiMagics(Magics):
             AltWriter(self.session, steps, is_live=looked_at).write(wish, variables)
             return
         self._run(wish.ask, local_ns)
+
+    @no_var_expand
+    @needs_local_scope
+    @line_magic
+    @_guard
+    def kimi_fix(self, line: str, cell: None = None, local_ns: Mapping[str, Any] | None = None) -> None:  # noqa: D102
+        from kimi_magics.notebook.fix import Failures, build_fix_ask
+        from kimi_magics.notebook.values import write_value
+
+        if self._failures is None:
+            self._failures = Failures(self._shell)
+        asked = build_fix_ask(
+            self._read("kimi_fix", line, None),
+            self._failures.describe(),
+            variables=self._find_variables(local_ns),
+            system=self.session.config.get("system"),
+            write=write_value,
+        )
+        self._run(asked, local_ns)
 
     @no_var_expand
     @line_cell_magic
@@ -273,14 +306,48 @@ class KimiMagics(Magics):
     def _run(self, ask: Ask, local_ns: Mapping[str, Any] | None) -> None:
         request = self._build(ask, local_ns)
         if ask.dry_run:
-            self._show_body(request.prompt)
+            self._show_body(request.prompt, pending=request.media.pending)
         else:
             self._call(request, out=ask.out)
 
     def _build(self, ask: Ask, local_ns: Mapping[str, Any] | None, *, use: Use | None = None) -> Request:
-        variables = ChainMap(dict(local_ns or {}), self._shell.user_ns)
+        variables = self._find_variables(local_ns)
         use = use or ("look" if ask.dry_run else "run")
+        self._progress = None
         return self.requests.build(ask, variables=variables, cell=cell_id(self._shell), use=use)
+
+    def _find_variables(self, local_ns: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        from kimi_magics.notebook.values import user_variables
+
+        # Outside of a function IPython gives the notebook's own variables as the local ones.
+        return user_variables(self._shell, None if local_ns is self._shell.user_ns else local_ns)
+
+    @functools.cached_property
+    def _documents(self) -> Documents:
+        from kimi_magics.notebook.documents import Documents
+
+        return Documents(lambda: self.session.client, self.session.uploads)
+
+    def _make_documents(self) -> Documents:
+        with self._making:
+            return self._documents
+
+    def _make_cells(self) -> NotebookCells:
+        from kimi_magics.notebook.cells import NotebookCells
+        from kimi_magics.notebook.page_pictures import find_notebook
+
+        return NotebookCells(self._ask_page, lambda: find_notebook(self._shell.user_ns), self._shell)
+
+    def _tell_upload(self, event: Uploading | Waiting) -> None:
+        """Show how far the upload of a document is, before there is an answer to show it in."""
+        from kimi_magics.notebook.bundles import Outlet, describe_progress, small_bundle
+        from kimi_magics.notebook.views import is_kernel, is_live
+
+        if not is_kernel(self._shell) or not is_live(self._shell):
+            return
+        if self._progress is None:
+            self._progress = Outlet(is_live=True)
+        self._progress.put(small_bundle(describe_progress(event)))
 
     def _ask_page(self, question: dict[str, Any]) -> Any:
         """Return what a page that shows the notebook answers, or None."""
@@ -307,10 +374,7 @@ class KimiMagics(Magics):
         from kimi_magics.notebook.composer import Services
         from kimi_magics.notebook.composers import Composers
 
-        def insert(source: str) -> bool:
-            return self._gauge is not None and self._gauge.insert_cell(source)
-
-        services = Services(self.session, self.drafts, self._build_source, self._call, insert, _model_names)
+        services = Services(self.session, self.drafts, self._build_source, self._call, self._insert_cell, _model_names)
         return Composers(self._shell, services)
 
     def _build_source(self, source: str, cell: str) -> tuple[Ask, Request]:
@@ -324,13 +388,20 @@ class KimiMagics(Magics):
             # Functions of the user work on what the cells work on, and may ask him.
             raise ToolError("the composer makes no calls of tools", remedy="press Insert and run the cell")
         use: Use = "look" if ask.dry_run else "run"
-        return ask, self.requests.build(ask, variables=ChainMap(self._shell.user_ns), cell=cell, use=use)
+        return ask, self.requests.build(ask, variables=self._find_variables(), cell=cell, use=use)
 
-    def _show_body(self, prompt: Prompt) -> None:
+    def _show_body(self, prompt: Prompt, *, pending: Sequence[str] = ()) -> None:
         from kimi_magics.notebook.reports import print_json, show_media
 
         print_json(self.session.preview(prompt))
         show_media(self.session, prompt)
+        if pending:
+            self._say(f"what {', '.join(pending)} says is read when the cell runs, and is not in it yet")
+
+    def _say(self, text: str) -> None:
+        from kimi_magics.notebook.bundles import display_bundle, small_bundle
+
+        display_bundle(small_bundle(text))
 
     def _tell_settings(self) -> None:
         if self._gauge is not None:
@@ -345,6 +416,8 @@ class KimiMagics(Magics):
         from kimi_magics.notebook.views import choose_view
 
         prompt = request.prompt
+        # A composer names itself in the place of a cell.
+        is_in_cell = cell is None
         config, cell = self.session.config, cell or cell_id(self._shell)
         expected = self.session.expect_tokens(prompt) if self._gauge is not None else 0
         view = view or choose_view(
@@ -372,6 +445,20 @@ class KimiMagics(Magics):
                 self._bind(reply, out)
             if self._gauge is not None:
                 self._gauge.tell_run(reply, cell=cell, expected=expected)
+        self._end(request, reply, is_in_cell=is_in_cell)
+
+    def _end(self, request: Request, reply: Reply, *, is_in_cell: bool) -> None:
+        """Say what else is to be said of a call that is done, and propose the cell that was asked for."""
+        said = [request.describe_dropped()]
+        if request.makes_cell:
+            from kimi_magics.notebook.code_blocks import propose_code
+
+            said.append(propose_code(self._shell, reply.text, insert=self._insert_cell, is_in_cell=is_in_cell))
+        if is_in_cell and any(said):
+            self._say("\n".join(filter(None, said)))
+
+    def _insert_cell(self, source: str) -> bool:
+        return self._gauge is not None and self._gauge.insert_cell(source)
 
     def _bind(self, reply: Reply, out: str | None) -> None:
         self._shell.user_ns["_kimi"] = reply

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -111,9 +112,17 @@ def _model_facts(model: Model, price: Price | None) -> dict[str, Any]:
 # ---------------------------------------------------------------- estimate
 
 
-def report_estimate(session: Session, prompt: Prompt, *, compare: bool, as_json: bool) -> None:
-    """Show what `prompt` would cost, for its model or with `compare` for every live one; nothing is generated."""
+def report_estimate(
+    session: Session, prompt: Prompt, *, compare: bool, as_json: bool, pending: Sequence[str] = ()
+) -> None:
+    """Show what `prompt` would cost, for its model or with `compare` for every live one; nothing is generated.
+
+    `pending` names what is read only by a run, and is not in it.
+    """
     estimates = [session.estimate(prompt)] if not compare else _compare(session, prompt)
+    if pending:
+        left_out = f"{', '.join(pending)} is read and counted when the cell runs"
+        estimates = [replace(one, is_counted=False, note=one.note or left_out) for one in estimates]
     if as_json:
         facts = [_estimate_facts(estimate, session.currency) for estimate in estimates]
         print_json(facts if compare else facts[0])

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.conversation import Turn, drop_oldest
 from kimi_magics.core.media import NO_MEDIA, Media
+from kimi_magics.core.messages import Message
 from kimi_magics.core.prompt import Additions, Prompt, fill_system
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.tools import WEB_SEARCH
 from kimi_magics.errors import MagicLineError
 from kimi_magics.notebook.templates import apply_template
+from kimi_magics.notebook.values import write_value
 from kimi_magics.store.templates import Templates
 
 if TYPE_CHECKING:
     from kimi_magics.core.ports import Follow
     from kimi_magics.notebook.chats import Chats, Place
+    from kimi_magics.notebook.context import Context
     from kimi_magics.notebook.session import Session
     from kimi_magics.notebook.structures import Checker, Structure
     from kimi_magics.notebook.toolbox import Toolbox
@@ -45,8 +48,20 @@ class Request:
     place: Place | None = None
     #: The system prompt that later turns go on with.
     system: str | None = None
+    #: What the cell itself says: its files and cells, then its text.
+    asked: tuple[Message, ...] = ()
     #: How many of the oldest turns had to be left out.
     dropped: int = 0
+    #: Whether code of the answer goes into a new cell.
+    makes_cell: bool = False
+
+    def describe_dropped(self) -> str:
+        """Return what to tell of turns that were left out; empty when there are none."""
+        if not self.dropped or self.place is None:
+            return ""
+        turns = "the oldest turn" if self.dropped == 1 else f"the {self.dropped} oldest turns"
+        was = "was" if self.dropped == 1 else "were"
+        return f"{turns} of {self.place.name} {was} left out, to fit the context; %kimi_chat {self.place.name} --trim"
 
     def record(self, reply: Reply) -> None:
         """Put the answer into its conversation; one that is not whole leaves no turn."""
@@ -56,10 +71,9 @@ class Request:
         if reply.is_partial or said is None:
             self.place.record_failure()
             return
-        asked = next(message for message in reversed(self.prompt.messages) if message.role == "user")
         usage = reply.usage
         self.place.record(
-            (asked, *reply.earlier_messages, said),
+            (*self.asked, *reply.earlier_messages, said),
             system=self.system,
             model=reply.model,
             prompt_tokens=usage.prompt_tokens if reply.has_usage else None,
@@ -74,7 +88,10 @@ class Request:
 
 
 class RequestBuilder:
-    """Builds the requests of one kernel; `find_media` and `peek_media` turn what flags name into what is sent."""
+    """Builds the requests of one kernel; `find_media` and `peek_media` turn what flags name into what is sent.
+
+    `context` finds what `--file` and `--cell` name.
+    """
 
     def __init__(
         self,
@@ -83,9 +100,11 @@ class RequestBuilder:
         *,
         find_media: Callable[[Ask, Mapping[str, Any]], Media],
         peek_media: Callable[[Ask, Mapping[str, Any]], Media],
+        context: Context | None = None,
     ) -> None:
         self._session, self._chats = session, chats
         self._templates = Templates(session.config)
+        self._context = context
         self._find_media, self.peek_media = find_media, peek_media
 
     def build(self, ask: Ask, *, variables: Mapping[str, Any], cell: str | None, use: Use = "run") -> Request:
@@ -107,23 +126,45 @@ class RequestBuilder:
             system=place.system if place else None,
         )
 
-        def complete(turns: tuple[Turn, ...]) -> Prompt:
+        def complete(turns: tuple[Turn, ...], context: tuple[Message, ...]) -> Prompt:
             history = tuple(message for turn in turns for message in turn.messages)
-            return self._session.build(
-                ask, variables=variables, media=media, additions=replace(additions, history=history)
-            )
+            whole = replace(additions, history=history, context=context)
+            return self._session.build(ask, variables=variables, media=media, additions=whole)
 
+        if use == "run" and ask.file:
+            # What can be refused is refused before a file goes up.
+            complete((), ())
+        context, pending = self._find_context(ask, variables, cell, use)
         turns = place.turns if place else ()
-        prompt, dropped = self._fit(complete, turns)
-        inherited = place.system if place else None
+        prompt, dropped = self._fit(lambda some: complete(some, context), turns)
+        whole = tuple(message for message in prompt.messages if not message.is_partial)
         return Request(
             prompt,
-            media,
+            media._replace(pending=media.pending + pending),
             follow=None if use != "run" else _find_follow(ask, toolbox, structure),
             place=place,
-            system=fill_system(ask, defaults=self._session.defaults(), variables=variables, inherited=inherited),
+            system=self._find_system(ask, variables, place),
+            asked=whole[-len(context) - 1 :],
             dropped=dropped,
+            makes_cell=ask.code,
         )
+
+    def _find_system(self, ask: Ask, variables: Mapping[str, Any], place: Place | None) -> str | None:
+        """Return the system prompt that the conversation goes on with."""
+        if place is None:
+            return None
+        defaults = self._session.defaults()
+        return fill_system(ask, defaults=defaults, variables=variables, inherited=place.system, write=write_value)
+
+    def _find_context(
+        self, ask: Ask, variables: Mapping[str, Any], cell: str | None, use: Use
+    ) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+        """Return what goes right before the text, and the names of what only a run reads."""
+        if self._context is None or not (ask.file or ask.cell):
+            return (), ()
+        if use == "run":
+            return self._context.find(ask, variables, cell=cell), ()
+        return self._context.peek(ask, variables, cell=cell, is_draft=use == "draft")
 
     def _fit(self, complete: Callable[[tuple[Turn, ...]], Prompt], turns: tuple[Turn, ...]) -> tuple[Prompt, int]:
         """Return the prompt with as much of the conversation as the context holds, and how many turns it lacks."""

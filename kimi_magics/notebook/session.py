@@ -30,6 +30,7 @@ from kimi_magics.errors import CallError, ConfigError, MissingKeyError
 from kimi_magics.notebook.counting import Counting
 from kimi_magics.notebook.history import History
 from kimi_magics.notebook.uploads import Sender, Uploads, has_media
+from kimi_magics.notebook.values import write_value
 from kimi_magics.store.alts import AltStore
 from kimi_magics.store.catalog import load_catalog
 from kimi_magics.store.config import Config
@@ -176,6 +177,7 @@ class Session:
             variables=variables,
             media=media,
             additions=additions,
+            write=write_value,
         )
 
     def count(self, prompt: Prompt) -> int:

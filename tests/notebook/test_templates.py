@@ -56,7 +56,7 @@ def test_its_system_prompt_gives_way_to_the_flag(config: Config) -> None:
 
 def test_a_key_that_it_does_not_have_and_one_that_is_missing(config: Config) -> None:
     config.set("template.a", "{{who}} {{what}}")
-    with pytest.raises(MagicLineError, match="-t a has no .*whom.* to fill in") as unknown:
+    with pytest.raises(MagicLineError, match=r"-t a has no .*whom.* to fill in") as unknown:
         fill(config, "-t a whom=x")
     assert "what, who" in unknown.value.remedy
     with pytest.raises(VariableError, match="-t a needs what, who") as missing:
