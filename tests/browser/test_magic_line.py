@@ -59,7 +59,7 @@ def test_tab_after_the_model_flag_offers_model_names(notebook: NotebookPage) -> 
 
 
 def test_tab_offers_the_flag_and_enter_takes_it(notebook: NotebookPage) -> None:
-    notebook.type(FLAG, "%%kimi --max")
+    notebook.type(FLAG, "%%kimi --max-t")
     offered = notebook.complete()
     notebook.page.keyboard.press("Enter")
 
