@@ -15,6 +15,7 @@ from kimi_magics.core.reply import Reply
 from kimi_magics.core.safe_markdown import safe_markdown
 from kimi_magics.errors import KimiError
 from kimi_magics.notebook.footer import explain_finish, format_footer
+from kimi_magics.notebook.tool_rows import MOST_ROWS, ToolRow, list_rows
 
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle
@@ -24,6 +25,13 @@ Bundle = dict[str, Any]
 # What the host says of the wait, which the countdown says better.
 _ASKED_WAIT = re.compile(r",? *please try again (?:after|in) \d+(?:\.\d+)? ?[a-z]+", re.IGNORECASE)
 _FOOTER_STYLE = "color: var(--jp-ui-font-color2, #616161); font-size: 0.85em"
+_FAILED_STYLE = "color: var(--jp-error-color1, #c62828)"
+_DETAIL_STYLE = (
+    "margin: 4px 0 4px 14px; padding: 4px 8px; max-height: 20em; overflow: auto; white-space: pre-wrap;"
+    " overflow-wrap: anywhere; border-left: 3px solid var(--jp-border-color2, #bdbdbd); font-size: 0.95em"
+)
+# In a result `$1 … $2` is money: no front end shall make a formula of it.
+_NO_FORMULAS = "mathjax_ignore tex2jax_ignore"
 
 
 def answer_bundle(reply: Reply) -> Bundle:
@@ -42,9 +50,21 @@ def thinking_bundle(text: str) -> Bundle:
 
 
 def footer_bundle(reply: Reply, error: KimiError | None, *, has_footer: bool) -> Bundle | None:
-    """Return what stands below the answer: why it ended early, and the figures; None when there is nothing to say."""
+    """Return what stands below the answer; None when there is nothing to say.
+
+    That is: the calls of tools, also without a footer since they are part of what happened; why the answer ended early;
+    and the figures.
+    """
     text = "\n".join(footer_lines(reply, error, has_footer=has_footer))
-    return small_bundle(text) if text else None
+    rows = list_rows(reply)
+    if not rows:
+        return small_bundle(text) if text else None
+    shown, calls_left = rows[:MOST_ROWS], sum(row.kind == "call" for row in rows[MOST_ROWS:])
+    more = [f"… and {calls_left:,} more"] if calls_left else []
+    lines = [*(row.line for row in shown if row.kind == "call"), *more, *([text] if text else [])]
+    below = "\n".join([*more, *([text] if text else [])])
+    body = "".join(map(_row_as_html, shown)) + (small_bundle(below)["text/html"] if below else "")
+    return {"text/plain": "\n".join(lines), "text/html": body}
 
 
 def footer_lines(reply: Reply, error: KimiError | None, *, has_footer: bool) -> list[str]:
@@ -56,6 +76,23 @@ def footer_lines(reply: Reply, error: KimiError | None, *, has_footer: bool) -> 
 def small_bundle(text: str) -> Bundle:
     """Return a remark of ours, in small print."""
     return {"text/plain": text, "text/html": f'<div style="{_FOOTER_STYLE}">{_as_html(text)}</div>'}
+
+
+def _row_as_html(row: ToolRow) -> str:
+    """Return a row; every text in it is somebody else's."""
+    if row.kind != "call":
+        return f'<p class="kimi-earlier {_NO_FORMULAS}" style="{_FOOTER_STYLE}; margin: 0">{_as_html(row.text)}</p>'
+    outcome = html.escape(row.outcome)
+    if row.state == "failed":
+        outcome = f'<span style="{_FAILED_STYLE}">{outcome}</span>'
+    took = f" · {html.escape(row.took)}" if row.took else ""
+    name = f'<code style="background: none; padding: 0">{html.escape(row.text)}</code>'
+    summary = f'<summary style="cursor: pointer">{name} {outcome}{took}</summary>'
+    details = "".join(
+        f'<pre style="{_DETAIL_STYLE}">{html.escape(text)}</pre>' for text in (row.arguments, row.result) if text
+    )
+    names = f"kimi-call kimi-{row.state} {_NO_FORMULAS}"
+    return f'<details class="{names}" style="{_FOOTER_STYLE}">{summary}{details}</details>'
 
 
 def _as_html(text: str) -> str:
@@ -76,6 +113,11 @@ def describe_upload(event: Uploading) -> str:
         return f"{name} is uploaded ({total})"
     full = 16 * event.sent_bytes // event.total_bytes
     return f"uploading {name} {'█' * full}{'░' * (16 - full)} {sent} of {total}"
+
+
+def describe_progress(event: Uploading | Waiting) -> str:
+    """Return the line of what is waited for before a call."""
+    return describe_upload(event) if isinstance(event, Uploading) else describe_wait(event)
 
 
 class Outlet:

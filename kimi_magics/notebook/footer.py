@@ -10,13 +10,20 @@ from kimi_magics.core.usage import Price, Usage, format_money, format_tokens
 
 
 def format_footer(reply: Reply) -> str:
-    """Return the line, as in `2.1 s · 1.2K in (1.0K cached) / 412 out · $0.0021`; may be empty."""
+    """Return the line, as in `2.1 s · 1.2K in (1.0K cached) / 412 out · $0.0021`; may be empty.
+
+    Where it took several requests, or the host searched the web, these are counted: `3 steps · 1 web search`.
+    """
     about = "≈ " if reply.usage.estimated else ""
     parts = ["partial"] if reply.is_partial else []
     if reply.seconds is not None:
         parts.append(f"{reply.seconds:.1f} s")
+    if reply.steps > 1:
+        parts.append(f"{reply.steps:,} steps")
+    usage = reply.usage
+    if usage.web_searches:
+        parts.append("1 web search" if usage.web_searches == 1 else f"{usage.web_searches:,} web searches")
     if reply.has_usage:
-        usage = reply.usage
         cached = f" ({format_tokens(usage.cached_tokens)} cached)" if usage.cached_tokens else ""
         parts.append(
             f"{about}{format_tokens(usage.prompt_tokens)} in{cached} / {format_tokens(usage.completion_tokens)} out"
@@ -43,9 +50,7 @@ def format_progress(tokens: int, *, seconds: float, prompt_tokens: int, price: P
 def explain_finish(reply: Reply) -> str:
     """Return a sentence with the remedy when the answer ended before it was done; empty otherwise."""
     if reply.is_partial or reply.finish_reason in (None, "stop", "tool_calls"):
-        if not reply.is_partial and not reply.text and reply.finish_reason != "tool_calls":
-            return "The answer is empty: the model sent no text."
-        return ""
+        return "" if reply.is_partial or reply.text else _explain_no_text(reply)
     if reply.finish_reason == "length":
         if reply.text:
             return "The answer was cut at the token limit (finish reason: length): raise --max-tokens for the rest."
@@ -54,3 +59,11 @@ def explain_finish(reply: Reply) -> str:
             " which includes the reasoning, or use --thinking off where the model allows it."
         )
     return f"The model ended for the reason: {reply.finish_reason}."
+
+
+def _explain_no_text(reply: Reply) -> str:
+    if names := ", ".join(dict.fromkeys(call.name[:80] for call in reply.step_calls)):
+        return f"There is no answer: the model called {names}, which was not run. Give it with --tool."
+    if reply.finish_reason == "tool_calls":
+        return "There is no answer: the model ended to call a tool, but named none (finish reason: tool_calls)."
+    return "The answer is empty: the model sent no text."

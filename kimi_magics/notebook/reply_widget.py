@@ -19,17 +19,18 @@ import anywidget
 import traitlets
 
 from kimi_magics.core.estimate import count_prompt
-from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Uploading, Waiting
+from kimi_magics.core.events import Event, NextStep, TextDelta, ThinkingDelta, ToolCallDelta, Uploading, Waiting
 from kimi_magics.core.media import Image, Video
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
-from kimi_magics.core.usage import Price
+from kimi_magics.core.usage import Price, Usage
 from kimi_magics.errors import KimiError
 from kimi_magics.notebook.bundles import answer_bundle, describe_upload, describe_wait, display_bundle, footer_bundle
 from kimi_magics.notebook.comms import CellParents, has_subshells, hold_interrupts, interrupt_main_thread, tame
 from kimi_magics.notebook.feed import ReplyFeed
 from kimi_magics.notebook.footer import format_progress
 from kimi_magics.notebook.thumbnails import Count, describe_media
+from kimi_magics.notebook.tool_rows import ToolLog
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -92,6 +93,11 @@ class WidgetView:
         self._widget: ReplyWidget | None = None
         # Where it is known: what the prompt probably has, and what a token costs.
         self._known: tuple[int, Price | None] | None = None
+        # Of several steps: what those before this one took, and the prompts of all, the one of this step included.
+        self._usage_before = Usage()
+        self._prompt_tokens = 0
+        self._log = ToolLog()
+        self._is_thought_new = False
         self._first_at: float | None = None
         self._gate = threading.Lock()
         self._is_running = False
@@ -123,11 +129,30 @@ class WidgetView:
         if type(event) is TextDelta:
             self._feed.add("text", event.text)
         elif type(event) is ThinkingDelta:
-            self._feed.add("thinking", event.text)
+            self._feed.add("thinking", f"\n\n{event.text}" if self._is_thought_new else event.text)
+            self._is_thought_new = False
         elif isinstance(event, Waiting):
             self._feed.set_note(describe_wait(event))
         elif isinstance(event, Uploading):
             self._feed.set_note(describe_upload(event))
+        else:
+            self._show_tools(reply, event)
+
+    def _show_tools(self, reply: Reply, event: Event) -> None:
+        if isinstance(event, ToolCallDelta):
+            self._feed.count(event.name + event.arguments)
+        changed = self._log.take(reply, event)
+        for place in changed:
+            self._feed.set_row(place, self._log.rows[place])
+        if isinstance(event, NextStep):
+            # Every request brings all that was said before: so many tokens the next has at least.
+            usage, before = reply.usage, self._usage_before
+            self._prompt_tokens = 2 * usage.prompt_tokens - before.prompt_tokens
+            self._prompt_tokens += usage.completion_tokens - before.completion_tokens
+            self._usage_before = usage
+            self._is_thought_new = bool(reply.thinking)
+        if isinstance(event, NextStep) or any(self._log.rows[place].kind == "said" for place in changed):
+            self._feed.begin_step()
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Put the whole answer in the widget's place, with its receipt, then the footer; close the widget."""
@@ -188,6 +213,7 @@ class WidgetView:
         now = time.monotonic()
         self._first_at = self._first_at or now
         prompt_tokens, price = self._known or (0, None)
+        prompt_tokens = self._prompt_tokens or prompt_tokens
         return format_progress(tokens, seconds=now - self._first_at, prompt_tokens=prompt_tokens, price=price)
 
 

@@ -190,6 +190,9 @@ def _check_flags(ask: Ask) -> None:
         )
     if ask.retries and not ask.json and ask.schema is None:
         raise MagicLineError("--retries is for --json and --schema", remedy="add one of them, or leave --retries out")
+    if ask.code and (ask.json or ask.schema is not None):
+        flag = "--json" if ask.json else "--schema"
+        raise MagicLineError(f"--code does not go with {flag}: the answer is JSON", remedy="leave one of them out")
     has_tools = bool(ask.tool) or ask.web
     for flag, is_given in (("--ask", ask.ask), ("--max-steps", ask.max_steps is not None)):
         if is_given and not has_tools:

@@ -13,13 +13,22 @@ In each case the answer is one bundle and the footer another one after it, see `
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Uploading, Waiting
+from kimi_magics.core.events import (
+    Event,
+    NextStep,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCalled,
+    ToolReturned,
+    Uploading,
+    Waiting,
+)
 from kimi_magics.core.ports import View
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
@@ -36,16 +45,18 @@ from kimi_magics.notebook.bundles import (
     thinking_bundle,
 )
 from kimi_magics.notebook.cell_runs import cell_id
+from kimi_magics.notebook.tool_rows import CallLines, ToolLog
+from kimi_magics.notebook.tool_words import printable
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from kimi_magics.notebook.thumbnails import Count
 
-# Escape sequences of a model could rewrite the terminal: only line breaks and tabs pass.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _DIM, _RESET, _TO_END_OF_LINE = "\x1b[2m", "\x1b[0m", "\x1b[K"
 _UPDATE_SECONDS = 0.1
+#: Of the calls of tools the latest are shown while no text comes, where there is no widget.
+_LATEST_ROWS = 5
 
 
 def choose_view(
@@ -90,6 +101,7 @@ class PlainView:
         self._shows_thinking = shows_thinking
         self._write = write
         self._state = ""
+        self._calls = CallLines()
 
     def begin(self, reply: Reply) -> None:
         """Wait for something to print."""
@@ -98,22 +110,30 @@ class PlainView:
         """Print the piece that came."""
         if isinstance(event, TextDelta):
             self._enter("text")
-            self._write(_printable(event.text))
+            self._write(printable(event.text))
         elif isinstance(event, ThinkingDelta) and self._shows_thinking:
             self._enter("thinking")
-            self._write(_printable(event.text))
+            self._write(printable(event.text))
         elif isinstance(event, Waiting):
             self._enter("waiting")
             self._write(f"\r{describe_wait(event)} " if self._shows_thinking else "")
         elif isinstance(event, Uploading) and self._shows_thinking:
             self._enter("uploading")
-            self._write(f"\r{_printable(describe_upload(event))}{_TO_END_OF_LINE}")
+            self._write(f"\r{printable(describe_upload(event))}{_TO_END_OF_LINE}")
+        elif isinstance(event, ToolCallDelta | ToolCalled | ToolReturned | NextStep):
+            # From the first piece of a call on every line is whole: a question to the user may follow.
+            self._enter("tools")
+            for line in self._calls.take(event):
+                self._write_small(line)
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Print the footer and what is to be said of the end."""
         self._enter("")
         for line in footer_lines(reply, error, has_footer=self.has_footer):
-            self._write(f"{_DIM}{line}{_RESET}\n" if self._shows_thinking else f"{line}\n")
+            self._write_small(line)
+
+    def _write_small(self, line: str) -> None:
+        self._write(f"{_DIM}{line}{_RESET}\n" if self._shows_thinking else f"{line}\n")
 
     def _enter(self, state: str) -> None:
         """Begin another part of the output: the reasoning is dim, and each part starts on a line of its own."""
@@ -123,7 +143,7 @@ class PlainView:
             self._write(f"{_RESET}\n")
         if self._state == "uploading":
             self._write(f"\r{_TO_END_OF_LINE}")
-        elif self._state and (self._state != "waiting" or self._shows_thinking):
+        elif self._state not in ("", "tools") and (self._state != "waiting" or self._shows_thinking):
             self._write("\n")
         if state == "thinking":
             self._write(_DIM)
@@ -138,6 +158,8 @@ class MarkdownView:
         self._outlet = Outlet(is_live=is_live)
         self._shown_at = 0.0
         self._pause = _UPDATE_SECONDS
+        self._log = ToolLog()
+        self._calls_shown_at = 0.0
 
     def begin(self, reply: Reply) -> None:
         """Wait for something to show."""
@@ -152,12 +174,23 @@ class MarkdownView:
         elif isinstance(event, Uploading):
             self._outlet.put(small_bundle(describe_upload(event)))
         elif isinstance(event, TextDelta | ThinkingDelta) and now - self._shown_at >= self._pause:
-            self._outlet.put(answer_bundle(reply) if reply.text else thinking_bundle(reply.thinking))
+            self._outlet.put(answer_bundle(reply) if reply.step_text else thinking_bundle(reply.thinking))
             is_first, self._shown_at = not self._shown_at, time.monotonic()
             # A long answer takes the front end longer to draw: leave it at least as much time as we needed ourselves.
             # The first time also loads what reads Markdown, which says nothing of the next.
             needed = 0.0 if is_first else self._shown_at - now
             self._pause = max(_UPDATE_SECONDS, 4 * needed, len(reply.text) / 100_000)
+        else:
+            self._show_tools(reply, event, now=now)
+
+    def _show_tools(self, reply: Reply, event: Event, *, now: float) -> None:
+        changed = self._log.take(reply, event)
+        # What begins may take long and is shown at once; many calls may come and end within a moment.
+        is_due = isinstance(event, ToolCalled | NextStep) or (changed and now - self._calls_shown_at >= _UPDATE_SECONDS)
+        latest = [row.line for row in self._log.rows[-_LATEST_ROWS:] if row.kind != "said"] if is_due else []
+        if latest:
+            self._calls_shown_at = now
+            self._outlet.put(small_bundle("\n".join(latest)))
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Put the whole answer in place, with its receipt, then the footer."""
@@ -168,10 +201,6 @@ class MarkdownView:
         footer = footer_bundle(reply, error, has_footer=self.has_footer)
         if footer:
             display_bundle(footer)
-
-
-def _printable(text: str) -> str:
-    return _CONTROL.sub("", text)
 
 
 def _write_out(text: str) -> None:

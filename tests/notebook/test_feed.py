@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from kimi_magics.core.estimate import count_text
 from kimi_magics.notebook.feed import Message, ReplyFeed
+from kimi_magics.notebook.tool_rows import MOST_ROWS, ToolRow
 
 #: A generous bound for what takes a tenth of a second on a machine that has nothing else to do.
 SECONDS = 20
@@ -23,6 +25,7 @@ class Sent:
         self.messages: list[Message] = []
         self.times: list[float] = []
         self.parts: dict[str, list[list[Any]]] = {part: [] for part in PARTS}
+        self.tools: dict[int, str] = {}
         self.hook: Callable[[Message], None] = lambda _message: None
         self._arrived = threading.Condition()
 
@@ -50,6 +53,8 @@ class Sent:
     def _apply(self, message: Message) -> None:
         if "all" in message:
             self.parts = {part: [list(block) for block in message["all"][part]] for part in PARTS}
+            self.tools = {place: row["text"] for place, row in message["all"]["tools"]}
+        self.tools |= {place: row["text"] for place, row in message.get("tools", ())}
         for part, index, keep, add, *joined in message.get("patches", ()):
             blocks = self.parts[part]
             if index == len(blocks):
@@ -118,6 +123,7 @@ def test_the_whole_tells_parts_cell_figures_and_note(feed: ReplyFeed, sent: Sent
         "cell": "c1",
         "progress": "2 tokens",
         "note": "",
+        "tools": [],
     }
     assert 0 <= whole["seconds"] < SECONDS
 
@@ -232,3 +238,93 @@ def test_a_page_that_is_slow_does_not_hold_the_answer(feed: ReplyFeed, sent: Sen
     assert time.monotonic() - began < SECONDS / 2
     is_free.set()
     sent.wait(lambda: sent.shown("text").split() == ["first", *map(str, range(1_000))])
+
+
+# ---------------------------------------------------------------- tools and steps
+
+
+def row_of(text: str, state: Any = "running") -> ToolRow:
+    return ToolRow("call", text, state, "…")
+
+
+def test_a_row_of_a_tool_goes_as_a_small_message(feed: ReplyFeed, sent: Sent) -> None:
+    feed.set_row(0, row_of("weather()"))
+    fields = {"kind": "call", "text": "weather()", "state": "running", "outcome": "…"}
+    fields |= {"took": "", "arguments": "", "result": ""}
+    assert sent.wait_for(1) == [{"number": 1, "patches": [], "tools": [[0, fields]], "progress": "0 tokens"}]
+
+
+def test_a_row_that_changes_is_sent_again_and_the_others_are_not(feed: ReplyFeed, sent: Sent) -> None:
+    for number in range(1, 5):
+        feed.set_row(number, row_of(f"f{number}()"))
+        sent.wait_for(number)
+    feed.set_row(2, row_of("f2()", "done"))
+    [[place, row]] = sent.wait_for(5)[4]["tools"]
+    assert (place, row["text"], row["state"]) == (2, "f2()", "done")
+    feed.add("text", "Hi")
+    assert sent.wait_for(6)[5].keys() == {"number", "patches", "progress"}
+
+
+def test_a_page_that_comes_later_gets_the_latest_rows(feed: ReplyFeed, sent: Sent) -> None:
+    for number in range(MOST_ROWS + 5):
+        feed.set_row(number, row_of(f"f{number}()"))
+    sent.wait(lambda: MOST_ROWS + 4 in sent.tools)
+    assert [place for place, _ in feed.snapshot()["tools"]] == list(range(5, MOST_ROWS + 5))
+
+
+def test_the_text_of_a_step_begins_anew_and_the_thinking_goes_on(feed: ReplyFeed, sent: Sent) -> None:
+    for part, text in (("thinking", "Hm. "), ("text", "Let me look.")):
+        feed.add(part, text)  # type: ignore[arg-type]
+    feed.set_row(0, ToolRow("said", "Let me look."))
+    feed.begin_step()
+    feed.add("thinking", "So.")
+    feed.add("text", "Sunny.")
+    sent.wait(lambda: sent.shown("text") == "Sunny.")
+    assert sent.shown("thinking") == "Hm. So."
+    assert sent.tools == {0: "Let me look."}
+    whole = feed.snapshot()
+    assert (whole["thinking"], whole["text"]) == ([["Hm. So.", False]], [["Sunny.", False]])
+    assert whole["progress"] == f"{sum(map(count_text, ('Hm. So.', 'Let me look.', 'Sunny.')))} tokens"
+
+
+def test_what_a_page_sees_is_never_in_two_places(feed: ReplyFeed, sent: Sent) -> None:
+    seen: list[tuple[str, list[str]]] = []
+    sent.hook = lambda _message: seen.append((sent.shown("text"), list(sent.tools.values())))
+    for number in range(30):
+        for word in ("word ", f"of step {number}"):
+            feed.add("text", word)
+        feed.set_row(number, ToolRow("said", f"word of step {number}"))
+        feed.begin_step()
+        time.sleep(0.01)
+    sent.wait(lambda: 29 in sent.tools and not sent.shown("text"))
+    assert len(seen) > 2
+    assert all(text not in rows for text, rows in seen)
+
+
+def test_arguments_are_counted_and_not_shown(feed: ReplyFeed, sent: Sent) -> None:
+    feed.count('weather {"city": "Paris"}')
+    [message] = sent.wait_for(1)
+    assert message["patches"] == []
+    assert message["progress"] != "0 tokens"
+
+
+def test_a_note_gives_way_to_a_call(feed: ReplyFeed, sent: Sent) -> None:
+    feed.set_note("busy; trying again in 3 s")
+    sent.wait_for(1)
+    feed.set_row(0, row_of("weather()"))
+    sent.wait(lambda: 0 in sent.tools)
+    assert feed.snapshot()["note"] == ""
+
+
+def test_many_calls_are_at_most_twenty_messages_a_second(feed: ReplyFeed, sent: Sent) -> None:
+    end = time.monotonic() + 1.5
+    number = 0
+    while time.monotonic() < end:
+        feed.set_row(number, row_of("f()"))
+        feed.begin_step()
+        number += 1
+        time.sleep(0.001)
+    feed.close()
+    assert len(sent.times) > 3
+    for start in sent.times:
+        assert sum(start <= moment < start + 1 for moment in sent.times) <= 20

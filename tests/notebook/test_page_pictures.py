@@ -128,5 +128,6 @@ def test_the_page_knows_the_flags_behind_which_it_names_a_picture() -> None:
         wanted = {one.long_name.removeprefix("--") for one in options if one.takes_value == is_valued}
         assert set(known[name].split("|")) == wanted
     short = {name for one in options for name in one.names if not name.startswith("--")}
-    assert short == {"-m", "-s", "-i", "-o"}
-    assert "-[msio]" in source
+    assert short == {"-m", "-s", "-i", "-o", "-c", "-t"}
+    assert "-[msioc]" in source
+    assert "(?:-t|--template)" in source

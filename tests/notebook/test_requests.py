@@ -358,6 +358,7 @@ def test_a_hash_of_the_one_who_asks_goes_only_where_it_is_set(cells: Any, sandbo
     ("cell", "what", "remedy"),
     [
         ("%%kimi --json --schema 'a, b'\nhi", "--json and --schema exclude each other", "leave --json out"),
+        ("%%kimi --json --code\nhi", "--code does not go with --json", "leave one of them out"),
         ("%%kimi --retries 2\nhi", "--retries is for --json and --schema", "add one of them"),
         ("%%kimi --ask\nhi", "--ask is for tools", "add --tool NAME"),
         ("%%kimi --max-steps 3\nhi", "--max-steps is for tools", "add --tool NAME"),

@@ -11,19 +11,23 @@ from kimi_magics.core.events import (
     Completed,
     Event,
     Finished,
+    NextStep,
     TextDelta,
     ThinkingDelta,
+    ToolCallDelta,
+    ToolCalled,
+    ToolReturned,
     Uploading,
     UsageReported,
     Waiting,
 )
-from kimi_magics.core.messages import Message
+from kimi_magics.core.messages import Message, ToolCall
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.usage import Price, Usage
 from kimi_magics.errors import ReplyBrokenError
-from kimi_magics.notebook.bundles import describe_upload
+from kimi_magics.notebook.bundles import describe_upload, footer_bundle
 from kimi_magics.notebook.footer import explain_finish, format_footer
 from kimi_magics.notebook.views import MarkdownView, PlainView, choose_view
 
@@ -35,6 +39,25 @@ ANSWER: list[Event] = [
     TextDelta("<b>x</b> `y`"),
     Finished("stop"),
     UsageReported(Usage(1236, 412, 1024)),
+    Completed(),
+]
+
+PARIS = ToolCall("weather:0", "weather", '{"city": "Paris"}')
+SUNNY = ToolReturned(PARIS, "21 °C, sunny", is_error=False, seconds=0.31)
+#: The model thinks, says something, calls a tool, and answers in a second step.
+TOOLS: list[Event] = [
+    ThinkingDelta("Hm."),
+    TextDelta("Let me look."),
+    ToolCallDelta(0, "weather:0", "weather", ""),
+    ToolCallDelta(0, "", "", '{"city": "Paris"}'),
+    Finished("tool_calls"),
+    UsageReported(Usage(472, 100)),
+    Completed(),
+    ToolCalled(PARIS),
+    SUNNY,
+    NextStep((Message("assistant", "Let me look.", calls=(PARIS,)),)),
+    ThinkingDelta("So."),
+    TextDelta("Sunny."),
     Completed(),
 ]
 
@@ -79,12 +102,29 @@ def test_what_is_not_known_is_left_out_and_what_is_ours_is_marked(events: list[E
         ([TextDelta("x"), Finished("weather"), Completed()], "for the reason: weather"),
         ([TextDelta("x"), Finished("length")], ""),
         ([TextDelta("x")], ""),
+        ([Finished("tool_calls"), Completed()], "the model ended to call a tool, but named none"),
+        ([TextDelta("x"), Finished("tool_calls"), Completed()], ""),
+        (
+            [ToolCallDelta(0, "1", "weather", "{}"), Finished("tool_calls"), Completed()],
+            "called weather, which was not",
+        ),
+        ([ToolCallDelta(0, "1", "weather", "{}"), Finished("stop"), Completed()], "called weather, which was not"),
+        ([ToolCallDelta(0, "1", "weather", "{}")], ""),
     ],
 )
 def test_an_answer_that_is_not_done_is_explained(events: list[Event], says: str) -> None:
     found = explain_finish(reply_of(events))
     assert says in found
     assert bool(found) is bool(says)
+
+
+def test_steps_and_searches_of_the_web_are_counted_in_the_footer() -> None:
+    events = [*TOOLS[:-3], TextDelta("Sunny."), UsageReported(Usage(764, 312)), Completed()]
+    assert format_footer(reply_of(events)) == "2.1 s · 2 steps · 1.2K in / 412 out · $0.0028"
+    search = ToolCall("s", "$web_search", "{}", "builtin_function")
+    found = ToolReturned(search, "{}", is_error=False, seconds=0.0)
+    assert format_footer(reply_of([found, Completed()])) == "2.1 s · 1 web search"
+    assert format_footer(reply_of([found, found, Completed()])) == "2.1 s · 2 web searches"
 
 
 # ---------------------------------------------------------------- views
@@ -244,6 +284,133 @@ def test_a_model_cannot_write_to_the_terminal_what_is_not_text() -> None:
 
 def test_a_failed_call_without_an_answer_prints_nothing() -> None:
     assert printed([], is_terminal=False, error=ReplyBrokenError("x")) == ""
+
+
+# ---------------------------------------------------------------- tools
+
+
+def test_after_the_answer_the_footer_has_the_calls_to_unfold(published: Published) -> None:
+    play(MarkdownView(has_footer=True, is_live=False), TOOLS)
+    [(answer, *_), (footer, *_rest)] = published
+    assert answer == {"text/markdown": "Sunny.", "text/plain": "Sunny."}
+    assert footer["text/plain"] == (
+        'weather(city="Paris") → 21 °C, sunny · 0.3 s\n2.1 s · 2 steps · 472 in / 100 out · $0.00085'
+    )
+    found = footer["text/html"]
+    assert found.count("<details") == found.count("</details>") == 1
+    assert '<details class="kimi-call kimi-done ' in found
+    assert ">weather(city=&quot;Paris&quot;)</code> → 21 °C, sunny · 0.3 s</summary>" in found
+    assert ">{\n  &quot;city&quot;: &quot;Paris&quot;\n}</pre>" in found
+    assert ">21 °C, sunny</pre></details>" in found
+    assert found.index(">Let me look.</p>") < found.index("<details")
+    assert found.index("</details>") < found.index("2 steps")
+
+
+def test_calls_are_shown_also_without_a_footer(published: Published) -> None:
+    play(MarkdownView(has_footer=False, is_live=False), TOOLS)
+    assert [bundle["text/plain"] for bundle, *_ in published] == [
+        "Sunny.",
+        'weather(city="Paris") → 21 °C, sunny · 0.3 s',
+    ]
+
+
+def test_a_failed_call_is_marked_and_said_in_words() -> None:
+    failed = ToolReturned(PARIS, "ValueError: no such city", is_error=True, seconds=0.0)
+    bundle = footer_bundle(reply_of([failed]), None, has_footer=False)
+    assert bundle is not None
+    assert bundle["text/plain"] == 'weather(city="Paris") failed: ValueError: no such city'
+    assert 'class="kimi-call kimi-failed ' in bundle["text/html"]
+
+
+def test_what_tools_and_models_say_is_never_html() -> None:
+    evil = "</pre><img src=x onerror=alert(1)>&amp;"
+    call = ToolCall("1", f"f{evil}", evil)
+    said = NextStep((Message("assistant", evil, calls=(call,)),))
+    events = [ToolReturned(call, evil, is_error=True, seconds=0.0), said, TextDelta("x")]
+    bundle = footer_bundle(reply_of(events), None, has_footer=False)
+    assert bundle is not None
+    found = bundle["text/html"]
+    assert "<img" not in found
+    assert found.count("&lt;img src=x onerror=alert(1)&gt;&amp;amp;") == 6
+    assert found.count("</pre>") == found.count("<pre ") == 2
+
+
+def test_of_many_calls_twenty_are_shown_and_the_others_counted() -> None:
+    calls = [ToolCall(str(number), "add", f'{{"a": {number}}}') for number in range(25)]
+    events: list[Event] = [ToolReturned(call, "x", is_error=False, seconds=0.0) for call in calls]
+    bundle = footer_bundle(reply_of(events), None, has_footer=False)
+    assert bundle is not None
+    assert bundle["text/plain"].split("\n") == [
+        *(f"add(a={number}) → x" for number in range(20)),
+        "… and 5 more",
+    ]
+    assert bundle["text/html"].count("<details") == 20
+    assert "… and 5 more" in bundle["text/html"]
+
+
+def test_live_shows_the_calls_until_the_model_goes_on(published: Published) -> None:
+    play(MarkdownView(has_footer=False, is_live=True), TOOLS)
+    texts = iter([bundle["text/plain"] for bundle, *_ in published])
+    for shown in (
+        "thinking … Hm.",
+        'weather(city="Paris") …',
+        'weather(city="Paris") → 21 °C, sunny · 0.3 s',
+        "Sunny.",
+        'weather(city="Paris") → 21 °C, sunny · 0.3 s',
+    ):
+        assert shown in texts
+    assert len({display_id for *_, display_id in published[:-1]}) == 1
+
+
+def test_live_shows_the_thoughts_of_a_step_and_not_what_was_said_before(published: Published) -> None:
+    view, reply = MarkdownView(has_footer=False, is_live=True), reply_of(TOOLS[:11])
+    view.show(reply, TOOLS[10])
+    assert published[-1][0]["text/plain"] == "thinking … Hm.\n\nSo."
+
+
+def test_live_sends_few_updates_for_many_quick_calls(published: Published) -> None:
+    returned = [ToolReturned(PARIS, "x", is_error=False, seconds=0.0)] * 1_000
+    play(MarkdownView(has_footer=False, is_live=True), [*returned, TextDelta("x"), Completed()])
+    assert len(published) <= 20
+
+
+def test_a_terminal_sees_calls_and_results_between_the_texts_of_the_steps() -> None:
+    assert printed(TOOLS, is_terminal=True, has_footer=False) == (
+        "\x1b[2mHm.\x1b[0m\n\nLet me look.\n"
+        '\x1b[2m→ weather(city="Paris")\x1b[0m\n'
+        "\x1b[2m← 21 °C, sunny (0.3 s)\x1b[0m\n"
+        "\x1b[2mSo.\x1b[0m\n\nSunny.\n"
+    )
+
+
+def test_a_pipe_gets_calls_and_results_without_colours() -> None:
+    assert printed(TOOLS, is_terminal=False) == (
+        'Let me look.\n→ weather(city="Paris")\n← 21 °C, sunny (0.3 s)\nSunny.\n'
+        "2.1 s · 2 steps · 472 in / 100 out · $0.00085\n"
+    )
+
+
+@pytest.mark.parametrize("number", range(2, 10))
+def test_from_the_first_piece_of_a_call_on_every_line_is_whole(number: int) -> None:
+    pieces: list[str] = []
+    view, reply = PlainView(has_footer=False, shows_thinking=True, write=pieces.append), reply_of([])
+    for event in TOOLS[: number + 1]:
+        reply.add(event)
+        view.show(reply, event)
+    assert pieces[-1].endswith("\n")
+
+
+def test_the_reason_of_another_step_has_a_line_of_its_own() -> None:
+    again = NextStep((Message("assistant", "{"),), "asked again: the JSON ends early")
+    assert printed([TextDelta("{"), Completed(), again, TextDelta("{}")], is_terminal=False, has_footer=False) == (
+        "{\nasked again: the JSON ends early\n{}\n"
+    )
+
+
+def test_a_result_cannot_write_to_the_terminal_what_is_not_text() -> None:
+    call = ToolCall("1", "f\x1b[2J", '{"a": "\x9b"}')
+    events = [ToolCalled(call), ToolReturned(call, "\x1b]0;x\x07", is_error=True, seconds=0.0)]
+    assert printed(events, is_terminal=False, has_footer=False) == ('→ f[2J(a="")\n← failed: ]0;x\n')
 
 
 @pytest.mark.parametrize(

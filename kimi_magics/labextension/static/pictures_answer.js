@@ -9,6 +9,7 @@ const PIECE = 2_000_000;
 const END = 20_000;
 // What Python says of an object that is shown in another form.
 const SAYS_NOTHING = /^<[\w.]+ object>$/;
+const COLOURS = /\u001b\[[0-?]*[ -/]*[@-~]/g;
 
 const FINDERS = { attachments: findAttachments, outputs: findOutputs, cells: listCells, cell: findCell };
 
@@ -74,7 +75,10 @@ export function findCell(cells, id) {
 function keepText({ output_type, text, traceback, data }) {
   const cut = whole => (whole.length <= 2 * END ? whole : whole.slice(0, END) + whole.slice(-END));
   const join = value => [value ?? ""].flat().join("");
-  const take = whole => ({ text: cut(whole), size: whole.length });
+  const take = coloured => {
+    const whole = coloured.replace(COLOURS, "");
+    return { text: cut(whole), size: whole.length };
+  };
   if (output_type === "stream") return { output_type, ...take(join(text)) };
   if (output_type === "error") return { output_type, ...take((traceback ?? []).join("\n")) };
   const [plain, marked] = ["text/plain", "text/markdown"].map(kind => join(data?.[kind]));

@@ -12,10 +12,13 @@ export const SUFFIXES = {
 
 const MAGIC = /^\s*(%%?)kimi(?:_estimate|_describe)?(?![\w.])/;
 const WORD = /^\s*%%?\w+/;
-const ALONE = "upload|no-stream|dry-run|raw|json|compare|short|long|alt|fresh";
-const VALUED = "model|system|image|image-size|video|out|max-tokens|stop|thinking|effort|lang";
+const ALONE = "upload|no-stream|dry-run|raw|json|ask|web|code|compare|short|long|alt|fresh";
+const VALUED = "model|system|image|image-size|video|file|cell|template|chat|out|max-tokens|stop|thinking|effort|prefill|name|schema|retries|tool|max-steps|lang";
 const VALUE = `(?:"(?:[^"\\\\]|\\\\.)*"|'[^']*'|[^\\s"'\\\\])+`;
-const FLAG = new RegExp(`\\s+(?:--(?:${ALONE})|(?:-[msio]|--(?:${VALUED}))(?:=|\\s+)${VALUE})(?=\\s|$)`, "y");
+// What a template fills in belongs to its flag.
+const PAIRS = `(?:\\s+[A-Za-z_]\\w*=(?:${VALUE})?)*`;
+const TEMPLATE = `(?:-t|--template)(?:=|\\s+)${VALUE}${PAIRS}`;
+const FLAG = new RegExp(`\\s+(?:--(?:${ALONE})|${TEMPLATE}|(?:-[msioc]|--(?:${VALUED}))(?:=|\\s+)${VALUE})(?=\\s|$)`, "y");
 const HEAD = 2_000;
 
 /**

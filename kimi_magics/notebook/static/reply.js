@@ -3,9 +3,12 @@
 // JupyterLab's own Markdown renderer is found where our extension put it; elsewhere the text is shown as it came.
 
 /** @typedef {[markdown: string, isJoined: boolean]} Block */
-/** @typedef {{number: number, seconds: number, progress: string, note: string, thinking: Block[], text: Block[]}} All */
+/** @typedef {{kind: string, text: string, state: string, outcome: string, took: string, arguments: string, result: string}} Row */
+/** @typedef {{number: number, seconds: number, progress: string, note: string, thinking: Block[], text: Block[], tools: [number, Row][]}} All */
 
 const PARTS = /** @type {const} */ (["thinking", "text"]);
+// Of the rows of tools the latest are shown, as in tool_rows.py.
+const MOST_ROWS = 20;
 const PAUSE_MS = 80;
 // Drawing may take this part of the page's time beyond the first moments: a slow page draws a long answer less often.
 const SHARE = 0.05;
@@ -26,7 +29,7 @@ class Feed {
 
   /** @param {All} all */
   load(all) {
-    Object.assign(this, all);
+    Object.assign(this, all, { tools: new Map(all.tools) });
     this.startedAt = performance.now() - all.seconds * 1000;
     this.isBehind = false;
     this.paint();
@@ -46,7 +49,15 @@ class Feed {
       const blocks = this[part];
       blocks[index] = [(blocks[index]?.[0] ?? "").slice(0, keep) + add, !!isJoined];
     }
+    for (const [place, row] of message.tools ?? []) this.tools.set(place, row);
+    for (const place of [...this.tools.keys()].slice(0, -MOST_ROWS)) this.tools.delete(place);
     this.paint();
+  }
+
+  /** What the model does now. */
+  get phase() {
+    if ([...this.tools.values()].some(row => row.state === "running")) return "using tools";
+    return this.text.length ? "answering" : this.thinking.length ? "thinking" : "waiting";
   }
 
   wish(wish) {
@@ -76,6 +87,21 @@ function drawPlain(markdown) {
   return element;
 }
 
+/** Draw a call of a tool; all of it is somebody else's text. */
+function drawCall(element, row) {
+  element.className = `kimi-call kimi-${row.state}`;
+  const summary = element.firstElementChild ?? make("summary", "", element);
+  summary.replaceChildren();
+  make(row.text.endsWith(")") ? "code" : "span", "", summary, { textContent: row.text });
+  make("span", "kimi-outcome", summary, { textContent: ` ${row.outcome}` });
+  if (row.took) make("span", "", summary, { textContent: ` · ${row.took}` });
+  for (const name of ["arguments", "result"]) {
+    const box = element.querySelector(`.kimi-${name}`) ?? make("pre", `kimi-${name}`, element, { title: name });
+    if (box.textContent !== row[name]) box.textContent = row[name];
+    box.hidden = !row[name];
+  }
+}
+
 class View {
   constructor(feed, model, parent) {
     this.feed = feed;
@@ -92,7 +118,11 @@ class View {
     this.strip = make("div", "kimi-media", root, { role: "group", ariaLabel: "Sent with the prompt" });
     this.details = make("details", "kimi-thinking", root, { open: true, hidden: true });
     this.summary = make("summary", "", this.details, { onclick: () => (this.hasChosen = true) });
-    this.boxes = { thinking: make("div", "kimi-thoughts", this.details), text: make("div", "kimi-answer", root) };
+    const thoughts = make("div", "kimi-thoughts", this.details);
+    this.tools = make("div", "kimi-tools", root, { role: "group", ariaLabel: "Tools", hidden: true });
+    this.earlier = make("div", "kimi-remark", this.tools, { hidden: true });
+    this.rows = new Map();
+    this.boxes = { thinking: thoughts, text: make("div", "kimi-answer", root) };
     this.boxes.thinking.tabIndex = 0;
     this.slots = { thinking: [], text: [] };
     this.note = make("div", "kimi-note", root, { hidden: true });
@@ -153,7 +183,8 @@ class View {
     const hasThoughts = this.feed.thinking.length > 0;
     this.details.hidden = !hasThoughts;
     this.summary.textContent = phase === "thinking" ? "Thinking…" : "Thoughts";
-    if (!this.hasChosen) this.details.open = phase === "thinking";
+    // A tool's moment between two thoughts folds nothing.
+    if (!this.hasChosen && phase !== "using tools") this.details.open = phase === "thinking";
   }
 
   paintSoon() {
@@ -171,10 +202,11 @@ class View {
     let cost = 0;
     try {
       this.drawMedia(feed.model);
-      this.enter(feed.text.length ? "answering" : feed.thinking.length ? "thinking" : "waiting");
+      this.enter(feed.phase);
       if (note.textContent !== feed.note) note.textContent = feed.note;
       note.hidden = !feed.note;
       const followers = [this.boxes.thinking, ...this.scrollers()].map(box => follow(box, this.root));
+      this.drawTools();
       await Promise.all(PARTS.flatMap(part => this.drawPart(part)));
       this.tick();
       for (const keepUp of followers) keepUp();
@@ -200,15 +232,40 @@ class View {
     return this.around;
   }
 
+  /** Draw the rows that changed, each in its place; what the reader has opened stays open. */
+  drawTools() {
+    const { tools } = this.feed;
+    const [first = 0] = tools.keys();
+    this.tools.hidden = !tools.size;
+    this.earlier.hidden = !first;
+    this.earlier.textContent = `… ${first} before these`;
+    for (const [place, { element }] of this.rows) {
+      if (tools.has(place)) continue;
+      element.remove();
+      this.rows.delete(place);
+    }
+    for (const [place, row] of tools) {
+      const known = this.rows.get(place);
+      // A row is a value: another one is another object, also after the whole came again.
+      if (known?.row === row) continue;
+      const element = known?.element ?? make(row.kind === "call" ? "details" : "div", "", this.tools);
+      if (row.kind === "call") drawCall(element, row);
+      else Object.assign(element, { className: `kimi-${row.kind === "said" ? "earlier" : "remark"}`, textContent: row.text });
+      this.rows.set(place, { element, row });
+    }
+  }
+
   /** Draw the blocks that changed; only the last one grows. */
   drawPart(part) {
     const blocks = this.feed[part];
     const slots = this.slots[part];
     const changed = [];
-    let index = slots.length;
+    let index = Math.min(slots.length, blocks.length);
     while (index > 0 && !slots[index - 1].isFinal) index -= 1;
     if (this.loaded !== this.feed.startedAt) index = 0;
     if (part === "text") this.loaded = this.feed.startedAt;
+    // The text of the next step begins anew.
+    while (slots.length > blocks.length) slots.pop().element.remove();
     for (; index < blocks.length; index += 1) {
       const [markdown, isJoined] = blocks[index];
       const isFinal = index < blocks.length - 1;
