@@ -14,7 +14,7 @@ from typing import Any
 import kimi_magics
 from kimi_magics.core.budget import Budget
 from kimi_magics.core.estimate import Estimate
-from kimi_magics.core.events import Completed, Finished, TextDelta, UsageReported
+from kimi_magics.core.events import Completed, Finished, NextStep, TextDelta, UsageReported
 from kimi_magics.core.outlook import Outlook
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.tokens import CHARACTER_CLASSES, DEFAULT_WEIGHTS, rates
@@ -128,9 +128,10 @@ def _count_characters(text: str) -> dict[str, int]:
     return {name: len(re.findall(expression, text)) for name, expression in CHARACTER_CLASSES.items()}
 
 
-def _reply(usage: Usage, price: Price | None) -> Reply:
+def _reply(usage: Usage, price: Price | None, *, steps: int = 1) -> Reply:
     reply = Reply("kimi-k2.6", find_price=lambda: price)
-    for event in (TextDelta("x"), UsageReported(usage), Finished("stop"), Completed()):
+    earlier = [NextStep(())] * (steps - 1)
+    for event in (*earlier, TextDelta("x"), UsageReported(usage), Finished("stop"), Completed()):
         reply.add(event)
     reply.seconds = 2.5
     return reply
@@ -146,6 +147,8 @@ def build() -> dict[str, Any]:
             (Usage(1236, 12, estimated=True), _PRICE),
         )
     ]
+    several = _reply(Usage(2500, 40), _PRICE, steps=3)
+    runs.append(run_message(several, cell="cell-1", expected=1240))
     messages = {name: report_message(report) for name, report in REPORTS.items()}
     return {
         "classes": dict(CHARACTER_CLASSES),

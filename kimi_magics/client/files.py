@@ -14,8 +14,10 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
+from kimi_magics.client.faults import translate_fault
+from kimi_magics.client.hosts import Situation
 from kimi_magics.client.retry import RetryPolicy
-from kimi_magics.client.translate import Situation, translate_fault, translate_response, translate_wire
+from kimi_magics.client.translate import translate_response, translate_wire
 from kimi_magics.core.events import Uploading, Waiting
 from kimi_magics.core.media import DocumentFile, Image, Upload, Video
 from kimi_magics.core.wire import UPLOAD_FIELD, WireError, is_file_id, read_content, read_file, read_files, upload_form

@@ -15,10 +15,12 @@ from typing import TypeVar
 import httpx
 
 from kimi_magics.client.access import Bearer, Key, check_base_url, check_key, is_loopback
+from kimi_magics.client.faults import translate_fault
 from kimi_magics.client.files import Files
+from kimi_magics.client.hosts import Situation
 from kimi_magics.client.retry import RetryPolicy
 from kimi_magics.client.sse import SseDecoder
-from kimi_magics.client.translate import Situation, translate_fault, translate_response, translate_wire
+from kimi_magics.client.translate import translate_response, translate_wire
 from kimi_magics.core.events import Event, Started, TextDelta, ThinkingDelta, Waiting
 from kimi_magics.core.models import Catalog, Model
 from kimi_magics.core.prompt import Prompt

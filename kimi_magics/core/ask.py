@@ -128,7 +128,8 @@ def _count_or_none(text: str) -> int:
 def _chat_name(text: str) -> str:
     if not CHAT_NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a name for a conversation: up to 64 letters, digits, dots, dashes, underscores"
+            f"{text!r} is not a name for a conversation: up to 64 letters, digits, dots, dashes and underscores,"
+            " as in my_paper"
         )
     return text
 

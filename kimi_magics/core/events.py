@@ -58,6 +58,24 @@ class ToolReturned(msgspec.Struct, frozen=True):
     #: How many images go with the text.
     images: int = 0
 
+    @property
+    def name(self) -> str:
+        """The name of the tool."""
+        return self.call.name
+
+    @property
+    def arguments(self) -> Any:
+        """What it was called with: the model's JSON as a dict, or its text where that is none."""
+        try:
+            return msgspec.json.decode(self.call.arguments or "{}")
+        except (msgspec.DecodeError, RecursionError):
+            return self.call.arguments
+
+    def __repr__(self) -> str:
+        start = self.text[:60] + ("…" if len(self.text) > 60 else "")
+        state = ", failed" if self.is_error else ""
+        return f"ToolReturned({self.name}, {self.arguments!r:.60}, {start!r}{state}, {self.seconds:.1f} s)"
+
 
 class NextStep(msgspec.Struct, frozen=True):
     """The request is followed by another one of the same reply; `reason` says why, in a few words."""

@@ -63,6 +63,8 @@ class Reply:
         self.steps = 1
         #: The messages of the earlier steps, as they stand in the request of the last.
         self.earlier_messages: tuple[Message, ...] = ()
+        #: Why an answer was asked for again, once for each time.
+        self.remarks: tuple[str, ...] = ()
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._usage: Usage | None = None
@@ -108,6 +110,7 @@ class Reply:
         elif isinstance(event, NextStep):
             self.steps += 1
             self.earlier_messages += event.messages
+            self.remarks += (event.reason,) if event.reason else ()
             self._earlier_usage = self.usage
             self._earlier_text, self._earlier_thinking = self.text, self.thinking
             self._text, self._thinking, self._call_parts, self._usage = [], [], {}, None

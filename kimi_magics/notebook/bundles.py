@@ -16,6 +16,7 @@ from kimi_magics.core.safe_markdown import safe_markdown
 from kimi_magics.errors import KimiError
 from kimi_magics.notebook.footer import explain_finish, format_footer
 from kimi_magics.notebook.tool_rows import MOST_ROWS, ToolRow, list_rows
+from kimi_magics.notebook.tool_words import one_line
 
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle
@@ -52,10 +53,11 @@ def thinking_bundle(text: str) -> Bundle:
 def footer_bundle(reply: Reply, error: KimiError | None, *, has_footer: bool) -> Bundle | None:
     """Return what stands below the answer; None when there is nothing to say.
 
-    That is: the calls of tools, also without a footer since they are part of what happened; why the answer ended early;
-    and the figures.
+    That is: the calls of tools, also without a footer since they are part of what happened; why it was asked for again;
+    why it ended early; and the figures.
     """
-    text = "\n".join(footer_lines(reply, error, has_footer=has_footer))
+    remarks = [one_line(remark, _MOST_REMARK) for remark in reply.remarks]
+    text = "\n".join([*remarks, *footer_lines(reply, error, has_footer=has_footer)])
     rows = list_rows(reply)
     if not rows:
         return small_bundle(text) if text else None
@@ -71,6 +73,10 @@ def footer_lines(reply: Reply, error: KimiError | None, *, has_footer: bool) -> 
     """Return the lines below the answer."""
     figures = format_footer(reply) if has_footer and (reply.has_begun or error is None) else ""
     return [line for line in (explain_finish(reply), figures) if line]
+
+
+#: An answer that did not fit is quoted in what is said of it.
+_MOST_REMARK = 300
 
 
 def small_bundle(text: str) -> Bundle:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ from kimi_magics.core.ask import CHAT_NAME, Ask
 from kimi_magics.core.conversation import Conversation, Turn, drop_oldest, inherit_system, join_messages
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.errors import ChatError, MagicLineError
+from kimi_magics.notebook.chat_rows import chat_facts, chat_row, model_of, turn_facts, turn_row
 from kimi_magics.notebook.chats import Chats, Order
 from kimi_magics.notebook.reports import print_json
 from kimi_magics.notebook.session import Session
 from kimi_magics.notebook.tables import show_table
 from kimi_magics.store.chat_files import ChatFiles
 
-_BEGINNING = 50
 _ACTIONS = ("fork", "rename", "reset", "save", "load", "trim")
 #: Of the context: where nobody says how long a conversation may be, room for question and answer is left.
 _SHARE = 0.75
@@ -66,14 +65,14 @@ class _Desk:
         """Show all conversations."""
         chats = [(chat, _order_of(self, chat)) for chat in map(self.chats.get, self.chats.names())]
         if self.ask.json:
-            print_json([_facts(chat, order) for chat, order in chats])
+            print_json([chat_facts(chat, order) for chat, order in chats])
         elif not chats:
             print("no conversations: %%kimi -c NAME begins one")  # noqa: T201 — this is the output
         else:
             headers = ["name", "turns", "forgotten", "tokens", "model", "last"]
             show_table(
                 headers,
-                [_row(_facts(chat, order)) for chat, order in chats],
+                [chat_row(chat_facts(chat, order)) for chat, order in chats],
                 note="Tokens are those of the last turn, with all that it goes on from.",
                 figures=headers[1:4],
             )
@@ -82,9 +81,9 @@ class _Desk:
         """Show the turns of one conversation."""
         chat = self.chats.get(name)
         order = _order_of(self, chat)
-        turns = [_turn_facts(number, turn, order) for number, turn in enumerate(chat.shown(order), 1)]
+        turns = [turn_facts(number, turn, order) for number, turn in enumerate(chat.shown(order), 1)]
         if self.ask.json:
-            print_json({**_facts(chat, order), "turns": turns})
+            print_json({**chat_facts(chat, order), "turns": turns})
             return
         headers = ["turn", "cell", "prompt", "tokens in", "out", "tools", "media", "state"]
         note = f"Conversation {name}: {_plural(len(chat.sent(order)), 'turn')} will be sent."
@@ -92,7 +91,7 @@ class _Desk:
             note += " Forgotten ones come back when their cells are run again."
         show_table(
             headers,
-            [_turn_row(turn) for turn in turns],
+            [turn_row(turn) for turn in turns],
             note=note,
             figures=["turn", "tokens in", "out", "tools", "media"],
         )
@@ -152,7 +151,7 @@ class _Desk:
         name, *most_tokens = _names(names, "NAME --trim [TOKENS]", 2)
         chat, order = self.chats.get(name), self.chats.find_order(name, cell=self.cell)
         turns = chat.sent(order)
-        model = _model_of(chat) or self.session.config.get("model")
+        model = model_of(chat) or self.session.config.get("model")
         most = (
             _count(most_tokens[0])
             if most_tokens
@@ -225,78 +224,3 @@ def _count(text: str) -> int:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + "s" * (count != 1)
-
-
-# ---------------------------------------------------------------- one conversation
-
-
-def _model_of(chat: Conversation) -> str:
-    return next((turn.model for turn in reversed(chat.sent()) if turn.model), "")
-
-
-def _facts(chat: Conversation, order: Order) -> dict[str, Any]:
-    sent, shown = chat.sent(order), chat.shown(order)
-    last = sent[-1] if sent else None
-    known = last is not None and last.prompt_tokens is not None and last.completion_tokens is not None
-    ended = max((turn.ended for turn in shown if turn.ended is not None), default=None)
-    return {
-        "name": chat.name,
-        "turns": len(sent),
-        "forgotten": sum(turn.is_forgotten for turn in shown),
-        "tokens": (last.prompt_tokens or 0) + (last.completion_tokens or 0) if last and known else None,
-        "estimated": bool(last and last.estimated),
-        "model": _model_of(chat) or None,
-        "last": None if ended is None else datetime.fromtimestamp(ended, UTC).isoformat(timespec="seconds"),
-        "origin": chat.origin or None,
-    }
-
-
-def _row(facts: dict[str, Any]) -> list[str]:
-    tokens = _figure(facts["tokens"], is_estimated=facts["estimated"])
-    last = datetime.fromisoformat(facts["last"]).astimezone() if facts["last"] else None
-    moment = f"{last:%Y-%m-%d %H:%M}" if last else ""
-    return [facts["name"], str(facts["turns"]), str(facts["forgotten"]), tokens, facts["model"] or "", moment]
-
-
-# ---------------------------------------------------------------- one turn
-
-
-def _turn_facts(number: int, turn: Turn, order: Order) -> dict[str, Any]:
-    is_gone = order is not None and turn.spot.cell is not None and turn.spot.cell not in order
-    state = "forgotten" if turn.is_forgotten else turn.state
-    return {
-        "turn": number,
-        "cell": turn.spot.cell,
-        "part": turn.spot.part,
-        "state": "not in the notebook" if is_gone and turn.is_sent else state,
-        "prompt": turn.question,
-        "answer": turn.answer,
-        "system": turn.system,
-        "model": turn.model,
-        "prompt_tokens": turn.prompt_tokens,
-        "completion_tokens": turn.completion_tokens,
-        "estimated": turn.estimated,
-        "tools": [call.name for message in turn.messages for call in message.calls],
-        "images": [image.digest for message in turn.messages for image in message.images],
-        "videos": [video.digest for message in turn.messages for video in message.videos],
-    }
-
-
-def _turn_row(facts: dict[str, Any]) -> list[str]:
-    cell = (facts["cell"] or "")[-8:] + (f" ({facts['part'] + 1})" if facts["part"] and facts["cell"] else "")
-    prompt = " ".join(facts["prompt"].split())
-    media = len(facts["images"]) + len(facts["videos"])
-    return [
-        str(facts["turn"]),
-        cell,
-        prompt if len(prompt) <= _BEGINNING else prompt[: _BEGINNING - 1] + "…",
-        _figure(facts["prompt_tokens"], is_estimated=facts["estimated"]),
-        _figure(facts["completion_tokens"], is_estimated=facts["estimated"]),
-        str(len(facts["tools"]) or ""),
-        str(media or ""),
-        "" if facts["state"] == "kept" else facts["state"],
-    ]
-
-
-def _figure(value: int | None, *, is_estimated: bool) -> str:
-    return "unknown" if value is None else ("≈ " if is_estimated else "") + f"{value:,}"

@@ -42,9 +42,10 @@ class Follower:
     def _make_calls(self, toolbox: Toolbox, prompt: Prompt, reply: Reply) -> Generator[Event, None, Prompt]:
         if not self._calls_left:
             names = ", ".join(dict.fromkeys(call.name for call in reply.step_calls))
+            made = "; _kimi.calls has those that were made" if reply.calls else ""
             raise TooManyStepsError(
                 f"the model still calls {names} in request {reply.steps:,} of at most {self._max_steps:,}",
-                remedy="allow more with --max-steps, or say in the prompt when it is enough; _kimi.calls has the calls",
+                remedy=f"allow more with --max-steps, or say in the prompt when it is enough{made}",
             )
         self._calls_left -= 1
         said = reply.step_message

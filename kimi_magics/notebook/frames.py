@@ -9,10 +9,10 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kimi_magics.notebook.arrays import is_array
+from kimi_magics.notebook.samples import Bounds, find_runs, pick_places
 
 #: About 3,000 tokens: enough to see what a table is like, little enough to be sent again with every later step.
 MOST_LETTERS = 10_000
@@ -30,27 +30,6 @@ class _Gap:
 _GAP = _Gap()
 
 
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    """How much is shown: rows, columns and letters of a cell; None is no bound."""
-
-    rows: int | None = None
-    columns: int | None = None
-    letters: int | None = None
-
-    @property
-    def are_smallest(self) -> bool:
-        """Whether there is nothing left to shrink."""
-        return self.rows is None or (self.rows <= 2 and (self.columns or 0) <= 5 and (self.letters or 0) <= 20)
-
-    def shrink(self) -> _Bounds:
-        """Return tighter bounds: fewer rows first, then fewer columns and shorter cells."""
-        rows, columns, letters = self.rows or 0, self.columns or 0, self.letters or 0
-        if rows > 4:
-            return _Bounds(rows // 2, columns, letters)
-        return _Bounds(max(2, rows // 2), max(5, columns // 2), max(20, letters // 2))
-
-
 def write_frame(value: Any, *, rows: int = _ROWS, everything: bool = False) -> str | None:
     """Return a DataFrame or Series of pandas or polars, or an array, as text; None for anything else.
 
@@ -61,7 +40,7 @@ def write_frame(value: Any, *, rows: int = _ROWS, everything: bool = False) -> s
         write = _find_writer(value)
         if write is None:
             return None
-        bounds = _Bounds() if everything else _Bounds(max(2, rows), _COLUMNS, _CELL_LETTERS)
+        bounds = Bounds() if everything else Bounds(max(2, rows), _COLUMNS, _CELL_LETTERS)
         text = write(bounds)
         while len(text) > MOST_LETTERS and not bounds.are_smallest:
             bounds = bounds.shrink()
@@ -71,7 +50,7 @@ def write_frame(value: Any, *, rows: int = _ROWS, everything: bool = False) -> s
     return text
 
 
-def _find_writer(value: Any) -> Callable[[_Bounds], str] | None:
+def _find_writer(value: Any) -> Callable[[Bounds], str] | None:
     if isinstance(value, type) or hasattr(value, "collect"):  # a lazy table has no rows yet
         return None
     is_column = hasattr(value, "to_frame") and hasattr(value, "dtype")
@@ -98,16 +77,16 @@ def _name(value: Any) -> str:
 # ---------------------------------------------------------------- tables
 
 
-def _write_pandas(table: Any, name: str, bounds: _Bounds) -> str:
+def _write_pandas(table: Any, name: str, bounds: Bounds) -> str:
     height, width = (int(count) for count in table.shape)
-    columns = _pick(width, bounds.columns)
+    columns = pick_places(width, bounds.columns)
     labels = [_write_label(label) for label in table.columns]
     kinds = [str(kind) for kind in table.dtypes]
     index = table.index
     # The plain count of the rows tells nothing.
     is_counted = type(index).__name__ == "RangeIndex" and index.start == 0 and index.step == 1 and index.name is None
     header = [] if is_counted else [_write_label(part) for part in _index_names(index)]
-    places = _pick(height, bounds.rows)
+    places = pick_places(height, bounds.rows)
     part = table.iloc[[place for place in places if place is not None], [at for at in columns if at is not None]]
     rows: list[list[Any] | None] = []
     found = part.itertuples(index=True, name=None)
@@ -123,12 +102,12 @@ def _write_pandas(table: Any, name: str, bounds: _Bounds) -> str:
     )
 
 
-def _write_polars(table: Any, name: str, bounds: _Bounds) -> str:
+def _write_polars(table: Any, name: str, bounds: Bounds) -> str:
     height, width = int(table.height), len(table.columns)
-    columns = _pick(width, bounds.columns)
+    columns = pick_places(width, bounds.columns)
     labels, kinds = [str(label) for label in table.columns], [str(kind) for kind in table.schema.values()]
     rows: list[list[Any] | None] = []
-    for start, stop in _runs(_pick(height, bounds.rows)):
+    for start, stop in find_runs(pick_places(height, bounds.rows)):
         if start is None:
             rows.append(None)
         else:
@@ -143,7 +122,7 @@ def _write_table(
     kinds: Sequence[str],
     rows: Sequence[Sequence[Any] | None],
     columns: Sequence[int | None],
-    bounds: _Bounds,
+    bounds: Bounds,
 ) -> str:
     named = header[len(header) - len(columns) :]
     types = ", ".join(
@@ -164,7 +143,7 @@ def _write_table(
     return "\n".join(lines)
 
 
-def _write_cells(rows: Sequence[Sequence[Any] | None], bounds: _Bounds) -> tuple[str, bool]:
+def _write_cells(rows: Sequence[Sequence[Any] | None], bounds: Bounds) -> tuple[str, bool]:
     """Return the rows as CSV, and whether a cell was cut."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -205,7 +184,7 @@ def _write_number(number: float, *, is_full: bool) -> str:
 # ---------------------------------------------------------------- arrays
 
 
-def _write_array(array: Any, name: str, bounds: _Bounds) -> str:
+def _write_array(array: Any, name: str, bounds: Bounds) -> str:
     shape = tuple(int(count) for count in array.shape)
     kind = str(array.dtype)
     size = math.prod(shape)
@@ -218,7 +197,7 @@ def _write_array(array: Any, name: str, bounds: _Bounds) -> str:
         array = array.detach()
     if len(shape) == 1:
         # One row of figures takes little room.
-        places = _pick(shape[0], bounds.rows and 5 * bounds.rows)
+        places = pick_places(shape[0], bounds.rows and 5 * bounds.rows)
         text, _ = _write_cells([_take(array, places)], bounds)
         shown = sum(place is not None for place in places)
         return f"{head}\n\n{text}" + (f"\n(a sample: {shown:,} of {size:,} values)" if shown < size else "")
@@ -234,10 +213,10 @@ def _write_array(array: Any, name: str, bounds: _Bounds) -> str:
     )
 
 
-def _write_matrix(array: Any, head: str, bounds: _Bounds, *, is_part: bool) -> str:
+def _write_matrix(array: Any, head: str, bounds: Bounds, *, is_part: bool) -> str:
     height, width = (int(count) for count in array.shape)
-    columns = _pick(width, bounds.columns)
-    rows = [None if place is None else _take(array[place], columns) for place in _pick(height, bounds.rows)]
+    columns = pick_places(width, bounds.columns)
+    rows = [None if place is None else _take(array[place], columns) for place in pick_places(height, bounds.rows)]
     text, _ = _write_cells(rows, bounds)
     shown = sum(row is not None for row in rows), sum(at is not None for at in columns)
     notes = ["the first matrix only"] * is_part
@@ -249,31 +228,12 @@ def _write_matrix(array: Any, head: str, bounds: _Bounds, *, is_part: bool) -> s
 def _take(row: Any, places: Sequence[int | None]) -> list[Any]:
     """Return what stands at the places of an array with one dimension, as values of Python."""
     values: list[Any] = []
-    for start, stop in _runs(places):
+    for start, stop in find_runs(places):
         values += [_GAP] if start is None else row[start:stop].tolist()
     return values
 
 
 # ---------------------------------------------------------------- small parts
-
-
-def _pick(count: int, most: int | None) -> list[int | None]:
-    """Return the places that are shown, half of them from the end; None stands for those between."""
-    if most is None or count <= most:
-        return list(range(count))
-    first = (most + 1) // 2
-    return [*range(first), None, *range(count - (most - first), count)]
-
-
-def _runs(places: Sequence[int | None]) -> list[tuple[int | None, int]]:
-    """Return the places as slices; (None, 0) stands for those left out."""
-    if None not in places:
-        return [(0, len(places))]
-    middle = places.index(None)
-    last = places[-1]
-    tail = len(places) - middle - 1
-    end: list[tuple[int | None, int]] = [] if last is None else [(last - tail + 1, last + 1)]
-    return [(0, middle), (None, 0), *end]
 
 
 def _spread(cells: Iterable[Any], columns: Sequence[int | None]) -> list[Any]:

@@ -8,29 +8,24 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import re
 import typing
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from kimi_magics.core.formats import fit_schema, visit_schema
+from kimi_magics.core.formats import fit_schema
 from kimi_magics.core.interpolate import resolve
 from kimi_magics.core.tools import Tool, check_tools
-from kimi_magics.errors import ToolError, VariableError, redact
+from kimi_magics.errors import ToolError, VariableError
+from kimi_magics.notebook.signatures import build_schema, field_name, find_parameters, has_plain_default
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 #: Of a generator, which may never end, so many items are taken.
 MOST_ITEMS = 1_000
-# A longer default is no help to the model, and costs tokens with every request.
-_MOST_DEFAULT_LETTERS = 200
 _FAULTS_SHOWN, _FAULT_LETTERS = 8, 160
-_UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class ArgumentsError(Exception):
@@ -70,9 +65,9 @@ class Function:
         except ValidationError as error:
             raise ArgumentsError(self._explain(error)) from None
         return {
-            parameter.name: getattr(given, _field_name(at))
+            parameter.name: getattr(given, field_name(at))
             for at, parameter in enumerate(self._parameters)
-            if _field_name(at) in given.model_fields_set or not _has_plain_default(parameter)
+            if field_name(at) in given.model_fields_set or not has_plain_default(parameter)
         }
 
     def _explain(self, error: Any) -> str:
@@ -99,11 +94,9 @@ def find_function(name: str, variables: Mapping[str, Any]) -> Function:
         written = bare
     if not inspect.isroutine(written):
         written = written.__call__
-    parameters = _find_parameters(name, target)
+    parameters = find_parameters(name, target)
     description, notes = _read_docstring(bare, written)
-    hints = [_find_hint(name, parameter, written) for parameter in parameters]
-    model, schema = _build(name, parameters, hints)
-    _describe(schema, parameters, hints, notes)
+    model, schema = build_schema(name, parameters, written, notes=notes)
     tool = Tool(_name_tool(name, target), description, fit_schema(schema))
     check_tools([tool])
     return Function(tool, target, parameters, model)
@@ -146,26 +139,6 @@ def _name_tool(name: str, target: Any) -> str:
     return last if last.isidentifier() else getattr(bare, "__name__", type(bare).__name__)
 
 
-def _find_parameters(name: str, target: Any) -> list[inspect.Parameter]:
-    try:
-        every = list(inspect.signature(target).parameters.values())
-    except Exception:  # noqa: BLE001 — builtins have none, and from Python 3.14 on the annotations are run
-        raise ToolError(
-            f"--tool {name} has no signature that can be read", remedy="wrap it in a function of your own"
-        ) from None
-    if every and every[0].name == "self" and inspect.isfunction(target) and "." in target.__qualname__:
-        raise ToolError(f"--tool {name} is a method without its object", remedy="name it on an object, as in shop.find")
-    bound = target.keywords if isinstance(target, functools.partial) else {}
-    named = [parameter for parameter in every if parameter.kind not in _UNNAMED]
-    nameless = [parameter.name for parameter in every if parameter.kind is parameter.VAR_POSITIONAL]
-    if nameless and not named:
-        raise ToolError(
-            f"--tool {name} takes its values as *{nameless[0]}, and a model gives them by name",
-            remedy=f"give it parameters with names, or one list: def {name}({nameless[0]}: list)",
-        )
-    return [parameter for parameter in named if parameter.name not in bound]
-
-
 def _read_docstring(bare: Any, written: Any) -> tuple[str, dict[str, str]]:
     """Return what stands before the sections of a docstring, and what it says of each parameter."""
     import docstring_parser
@@ -182,127 +155,6 @@ def _read_docstring(bare: Any, written: Any) -> tuple[str, dict[str, str]]:
         for each in parameter.arg_name.split(","):
             notes[each.strip().lstrip("*")] = " ".join((parameter.description or "").split())
     return (found.description or "").strip(), notes
-
-
-# ---------------------------------------------------------------- the schema
-
-
-def _field_name(at: int) -> str:
-    # A parameter may be called as an attribute of the model, as `json` or `copy`, or begin with an underscore.
-    return f"p{at}"
-
-
-def _has_plain_default(parameter: inspect.Parameter) -> bool:
-    """Tell whether the function itself knows the value, not Pydantic's `Field`."""
-    from pydantic.fields import FieldInfo
-
-    return parameter.default is not parameter.empty and not isinstance(parameter.default, FieldInfo)
-
-
-def _find_hint(name: str, parameter: inspect.Parameter, written: Any) -> Any:
-    if parameter.annotation is parameter.empty:
-        return Any
-    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
-    try:
-        hints = typing.get_type_hints(holder, getattr(written, "__globals__", {}), include_extras=True)
-    except NameError as error:
-        what = error.name or "a name"
-        raise ToolError(
-            f"parameter {parameter.name} of {name} is annotated with {what}, which is not defined",
-            remedy=f"define or import {what} before this cell",
-        ) from None
-    except Exception as error:  # noqa: BLE001 — an annotation in quotes is code of the user
-        raise _refuse_hint(name, parameter, error) from None
-    hint = hints[parameter.name]
-    if parameter.default is not None or hint is Any:
-        return hint
-    # `days: int = None` takes None, which a model then also writes.
-    if typing.get_origin(hint) is typing.Annotated:
-        return typing.Annotated[(typing.Optional[hint.__origin__], *hint.__metadata__)]  # noqa: UP045 not known before
-    return typing.Optional[hint]  # noqa: UP045 — not known before
-
-
-def _refuse_hint(name: str, parameter: inspect.Parameter, error: Exception) -> ToolError:
-    # What Pydantic says after it is advice to who writes models.
-    reason = re.split(r"\n|\. ", str(error).strip(), maxsplit=1)[0][:_FAULT_LETTERS] or type(error).__name__
-    return ToolError(
-        f"parameter {parameter.name} of {name} cannot be written as a JSON schema: {reason}",
-        remedy="annotate it with a type that JSON has, or bind it with functools.partial",
-    )
-
-
-def _build(
-    name: str, parameters: Sequence[inspect.Parameter], hints: Sequence[Any]
-) -> tuple[type[BaseModel], dict[str, Any]]:
-    try:
-        return _make_model(parameters, hints)
-    except Exception as error:  # noqa: BLE001 — types of the user take part, and may raise anything
-        for parameter, hint in zip(parameters, hints, strict=True):
-            try:
-                _make_model([parameter], [hint])
-            except Exception as cause:  # noqa: BLE001 — as above
-                raise _refuse_hint(name, parameter, cause) from None
-        raise ToolError(f"--tool {name} cannot be offered: {error}", remedy="simplify its annotations") from None
-
-
-def _make_model(
-    parameters: Sequence[inspect.Parameter], hints: Sequence[Any]
-) -> tuple[type[BaseModel], dict[str, Any]]:
-    from pydantic import ConfigDict, Field, create_model
-    from pydantic.json_schema import PydanticJsonSchemaWarning
-
-    fields: dict[str, Any] = {}
-    for at, (parameter, hint) in enumerate(zip(parameters, hints, strict=True)):
-        if _has_plain_default(parameter):
-            # The function keeps its default; None stands in for it, which is neither copied nor checked.
-            fields[_field_name(at)] = hint, Field(alias=parameter.name, default=None)
-        else:
-            told = hint if parameter.default is parameter.empty else typing.Annotated[hint, parameter.default]
-            fields[_field_name(at)] = told, Field(alias=parameter.name)
-    with warnings.catch_warnings():
-        # A default that JSON cannot hold is left out, and need not be said at each question.
-        warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
-        model: type[BaseModel] = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
-        schema = _drop_titles(model.model_json_schema())
-    schema.setdefault("properties", {})
-    json.dumps(schema, allow_nan=False)
-    return model, schema
-
-
-def _drop_titles(node: Any) -> Any:
-    """Return the schema without the titles, which only repeat the names."""
-    copy = visit_schema(node, _drop_titles)
-    if isinstance(copy, dict):
-        copy.pop("title", None)
-    return copy
-
-
-def _describe(
-    schema: dict[str, Any], parameters: Sequence[inspect.Parameter], hints: Sequence[Any], notes: Mapping[str, str]
-) -> None:
-    """Put the descriptions and the defaults of the parameters into the schema."""
-    for parameter, hint in zip(parameters, hints, strict=True):
-        told = schema["properties"][parameter.name]
-        texts = [text for text in getattr(hint, "__metadata__", ()) if isinstance(text, str)]
-        note = texts[0] if texts else notes.get(parameter.name, "")
-        if note and "description" not in told:
-            told["description"] = note
-        if _has_plain_default(parameter):
-            told.pop("default", None)
-            told.update(_write_default(parameter.default))
-
-
-def _write_default(value: Any) -> dict[str, Any]:
-    """Return `{"default": …}`, or nothing for a long one, one that JSON cannot hold, and one that holds a secret."""
-    from pydantic_core import to_jsonable_python
-
-    try:
-        plain = to_jsonable_python(value)
-        text = json.dumps(plain, allow_nan=False)
-    except Exception:  # noqa: BLE001 — a default may be any object
-        return {}
-    is_telling = plain is not None and len(text) <= _MOST_DEFAULT_LETTERS and redact(text) == text
-    return {"default": plain} if is_telling else {}
 
 
 # ---------------------------------------------------------------- a call

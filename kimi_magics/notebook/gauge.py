@@ -278,6 +278,7 @@ def run_message(reply: Reply, *, cell: str, expected: int) -> Message:
         "cost": None if reply.cost is None else str(reply.cost),
         "currency": reply.currency,
         "seconds": round(reply.seconds or 0, 3),
+        "steps": reply.steps,
     }
 
 

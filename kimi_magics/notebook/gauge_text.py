@@ -44,7 +44,9 @@ def describe_line(message: Mapping[str, Any]) -> str:
 def describe_run(message: Mapping[str, Any]) -> str:
     """Return what a run took beside what was expected: `est. 1,240 → billed 1,236 · 1,024 cached · $0.0009`."""
     verb = "≈ " if message["estimated"] else "billed "
-    parts = [f"est. {message['expected']:,} → {verb}{message['prompt_tokens']:,}"]
+    # What was expected is the first request alone: what a tool answers is not known before.
+    steps = f" in {message['steps']} steps" if message["steps"] > 1 else ""
+    parts = [f"est. {message['expected']:,} → {verb}{message['prompt_tokens']:,}{steps}"]
     if message["cached_tokens"]:
         parts.append(f"{message['cached_tokens']:,} cached")
     cost = message["cost"]

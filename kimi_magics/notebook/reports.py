@@ -129,9 +129,11 @@ def report_estimate(
         return
     headers = ["model", "tokens", "of the context", "input", "answer up to", "at most"]
     notes = {estimate.note for estimate in estimates if estimate.note}
-    note = "Counted by the API; nothing was generated."
-    if notes:
-        note = f"≈ not all is counted by the API: {'; '.join(sorted(notes))}."
+    said = "; ".join(sorted(notes))
+    if not all(estimate.is_counted for estimate in estimates):
+        note = f"≈ not all is counted by the API: {said}."
+    else:
+        note = f"Counted by the API; nothing was generated{f'; {said}' if said else ''}."
     show_table(headers, [_estimate_row(estimate) for estimate in estimates], note=note, figures=headers[1:])
 
 

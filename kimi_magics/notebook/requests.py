@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kimi_magics.notebook.chats import Chats, Place
     from kimi_magics.notebook.context import Context
     from kimi_magics.notebook.session import Session
-    from kimi_magics.notebook.structures import Checker, Structure
+    from kimi_magics.notebook.structures import Structure
     from kimi_magics.notebook.toolbox import Toolbox
 
 #: The local count may be a little low: a history that is cut must not be cut again by the host.
@@ -227,8 +227,9 @@ def _find_follow(ask: Ask, toolbox: Toolbox | None, structure: Structure | None)
     wants_json = ask.json or structure is not None
     if toolbox is None and not wants_json:
         return None
+    from kimi_magics.notebook.checker import Checker, prepare
     from kimi_magics.notebook.follow import MAX_STEPS, Follower
-    from kimi_magics.notebook.structures import Checker
 
     checker: Checker | None = Checker(structure) if wants_json else None
+    prepare(structure)
     return Follower(toolbox=toolbox, checker=checker, retries=ask.retries, max_steps=ask.max_steps or MAX_STEPS)

@@ -24,7 +24,7 @@ from kimi_magics.core.ports import Follow, Transport, View
 from kimi_magics.core.prompt import NO_ADDITIONS, Additions, Defaults, Prompt, build_prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.run import run
-from kimi_magics.core.usage import Price, Usage
+from kimi_magics.core.usage import Price, Usage, format_money
 from kimi_magics.core.wire import preview_body, prompt_hash
 from kimi_magics.errors import CallError, ConfigError, MissingKeyError
 from kimi_magics.notebook.counting import Counting
@@ -65,6 +65,11 @@ def _site() -> str:
 def account_mark() -> int:
     """Return what tells one host and key from another, and neither of them."""
     return hash((base_url(), os.environ.get("MOONSHOT_API_KEY")))
+
+
+def _name_extras(prompt: Prompt) -> str:
+    tools, schema = ("tools",) if prompt.tools else (), ("schema",) if prompt.format is not None else ()
+    return " and ".join(tools + schema)
 
 
 class Session:
@@ -215,8 +220,13 @@ class Session:
             names, is_counted = ", ".join(video.label for video in uncounted), False
             note = note or f"{names} is counted once it has been uploaded, which a run does"
         if added:
-            note = note or f"{added:,} of them are for tools and schema, counted here: the API counts messages alone"
+            note = (
+                note or f"≈ {added:,} tokens of {_name_extras(prompt)} are counted here, as the API does not count them"
+            )
         price = self.price_of(prompt.model)
+        if price and price.web_search and any(tool.kind == "builtin_function" for tool in prompt.tools):
+            fee = f"each search of the web costs {format_money(price.web_search, price.currency)} on top"
+            note = f"{note}; {fee}" if note else fee
         return Estimate(prompt.model, tokens, is_counted, prompt.output_limit, price, note, added)
 
     def expect_answer(self, prompt: Prompt, *, cell: str | None) -> Outlook | None:

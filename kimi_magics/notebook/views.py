@@ -194,7 +194,7 @@ class MarkdownView:
 
     def end(self, reply: Reply, error: KimiError | None) -> None:
         """Put the whole answer in place, with its receipt, then the footer."""
-        if reply.has_begun or error is None:
+        if reply.text or reply.thinking or error is None:
             self._outlet.put(answer_bundle(reply), metadata={"kimi_magics": reply.receipt()})
         elif self._outlet.is_shown:
             self._outlet.put(answer_bundle(reply))

@@ -109,3 +109,26 @@ def test_a_corrected_cell_is_proposed_below(notebook: NotebookPage, sandbox: San
     assert "ZeroDivisionError: division by zero" in last_texts(sandbox)[0]
     assert "1 / 0" in last_texts(sandbox)[0]
     assert notebook.prompt(FIXING + 1) == "[ ]:"
+
+
+def test_a_call_is_made_once_the_user_allows_it(open_frontend: OpenFrontend, sandbox: Sandbox) -> None:
+    define = "%load_ext kimi_magics\ndef weather(city: str) -> str:\n    'Tell the weather.'\n    return '21 °C'"
+    ask = "%%kimi --tool weather --ask --thinking off\nWhat is the weather in Paris?"
+    with open_frontend("lab") as lab:
+        notebook = lab.open([define, ask, ask])
+        run(notebook, 0)
+        for index, (word, told) in enumerate((("y", "21 °C"), ("n", "the user did not allow this call")), start=1):
+            notebook.run(index)
+            question = notebook.cell(index).locator(".jp-Stdin-input")
+            question.wait_for()
+            notebook.screenshot(f"tool-asks-{word}")
+            question.fill(word)
+            question.press("Enter")
+            notebook.wait_until_done(index)
+            notebook.wait_until_idle()
+            notebook.wait_for_output(index, "2 steps")
+            assert last_texts(sandbox, "tool") == [told]
+        notebook.screenshot("tool-allowed")
+        assert 'weather(city="Paris") → 21 °C' in notebook.output_text(1)
+        assert "failed: the user did not allow this call" in notebook.output_text(2)
+        assert notebook.complaints == []

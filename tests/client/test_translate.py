@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from kimi_magics import errors
-from kimi_magics.client.translate import FAULTS, Situation, translate_fault, translate_response, translate_wire
+from kimi_magics.client.faults import FAULTS, translate_fault
+from kimi_magics.client.hosts import Situation
+from kimi_magics.client.translate import translate_response, translate_wire
 from kimi_magics.core.media import Image
 from kimi_magics.core.messages import Message
 from kimi_magics.core.prompt import Prompt

@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kimi_magics.core.formats import (
-    MAX_DEPTH,
-    BadJsonError,
-    Format,
-    find_json,
-    fit_schema,
-    read_short_form,
-    says_json,
-    schema_name,
-)
+from kimi_magics.core.formats import Format, fit_schema, read_short_form, says_json, schema_name
+from kimi_magics.core.json_answers import MAX_DEPTH, BadJsonError, find_json
 from kimi_magics.errors import SchemaError
 
 

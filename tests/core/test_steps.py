@@ -362,3 +362,18 @@ def test_models_without_web_search_are_not_offered_it(model: str) -> None:
 def test_json_is_not_begun_by_us(form: Format, flag: str) -> None:
     with pytest.raises(PromptError, match=f"--prefill does not go with {flag}"):
         Prompt(K26, (ASKED, Message("assistant", "{", is_partial=True)), format=form)
+
+
+def test_a_call_reads_as_what_was_called_and_what_came() -> None:
+    done = ToolReturned(CALL, "sunny " * 50, is_error=True, seconds=0.25)
+    assert (done.name, done.arguments) == ("weather", {"city": "Paris"})
+    assert ToolReturned(ToolCall("a", "b", "{broken"), "", is_error=False, seconds=0).arguments == "{broken"
+    assert len(repr(done)) < 200
+    assert "failed" in repr(done)
+
+
+def test_why_an_answer_was_asked_for_again_is_kept() -> None:
+    reply = Reply("m")
+    for event in (NextStep(()), NextStep((), "asked again: no JSON")):
+        reply.add(event)
+    assert (reply.remarks, reply.steps) == (("asked again: no JSON",), 3)

@@ -349,7 +349,7 @@ def test_tools_and_schema_are_added_here_and_said(bench: Bench, sandbox: Sandbox
     assert full.estimate is not None
     assert full.estimate.added_tokens == full.parts["tools"] + full.parts["schema"]
     assert tokens(full) == tokens(bare) + full.estimate.added_tokens
-    assert "for tools and schema, counted here" in full.message
+    assert "tokens of tools and schema are counted here" in full.message
     assert report_message(full)["added"] == full.estimate.added_tokens
     assert sum(full.parts.values()) == tokens(full)
     assert questions(sandbox) == 1  # the endpoint counts messages, and these are the same

@@ -23,8 +23,9 @@ import pytest
 from environments import make_foreign_environment
 from IPython.core.interactiveshell import InteractiveShell
 
+from kimi_magics.client.hosts import Situation
 from kimi_magics.client.http import KimiClient
-from kimi_magics.client.translate import Situation, translate_response, translate_wire
+from kimi_magics.client.translate import translate_response, translate_wire
 from kimi_magics.core.events import TextDelta
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model

@@ -255,6 +255,27 @@ def test_a_model_that_goes_on_calling_is_stopped(cells: Any, sandbox: Sandbox) -
     assert (len(bodies(sandbox)), cells["r"].calls, cells["r"].is_partial) == (1, (), True)
 
 
+def test_the_budget_is_asked_before_each_further_request(cells: Any, sandbox: Sandbox) -> None:
+    cells.run("def read():\n    'Read.'\n    return 'many words of a long text ' * 700")
+    cells.run("%kimi_budget 0.003")
+    ran = cells.run("%%kimi --tool read --thinking off -o r\nread it")
+
+    assert "BudgetError" in ran.shown_error
+    assert (len(bodies(sandbox)), len(cells["r"].calls), cells["r"].is_partial) == (1, 1, True)
+    assert cells["r"].cost > 0
+
+
+def test_a_history_that_outgrows_the_context_loses_its_oldest_turns_and_says_so(cells: Any, sandbox: Sandbox) -> None:
+    cells.run("long = 'many words of a long text ' * 20_000")
+    for name in ("one", "two"):
+        cells.run(f"%%kimi -c paper --thinking off --max-tokens 50\n{name} {{{{long}}}}")
+    ran = cells.run("%%kimi -c paper --thinking off --max-tokens 50\nthree {{long}}")
+    sent = bodies(sandbox)[-1]["messages"]
+
+    assert [message["content"][:5].strip() for message in sent if message["role"] == "user"] == ["two m", "three"]
+    assert "the oldest turn of paper was left out, to fit the context" in ran.bundles[0]["text/plain"]
+
+
 def test_an_image_that_a_tool_returns_is_sent_as_one(cells: Any, sandbox: Sandbox) -> None:
     cells.run("from PIL import Image\ndef plot():\n    'Draw.'\n    return Image.new('RGB', (30, 20), 'red')")
     cells.run("%%kimi --tool plot\nplot it")

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from kimi_magics.core.formats import Format
 from kimi_magics.errors import SchemaError
-from kimi_magics.notebook.structures import Checker, Problem, Structure, find_structure
+from kimi_magics.notebook.checker import Checker, Problem
+from kimi_magics.notebook.structures import Structure, find_structure
 
 
 class Color(enum.Enum):
@@ -337,6 +338,25 @@ def test_what_loads_for_seconds_is_not_loaded_without_need(source: str, is_check
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert ran.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("source", "is_loaded"), [("'name, age int'", True), ("'shape'", True), ("'Person'", False), (None, False)]
+)
+def test_what_reading_needs_is_loaded_while_the_request_is_under_way(source: str | None, is_loaded: bool) -> None:
+    script = (
+        "import dataclasses, sys, threading\nfrom kimi_magics.notebook.checker import prepare\n"
+        "from kimi_magics.notebook.structures import find_structure\n"
+        "@dataclasses.dataclass\nclass Person:\n    name: str\n"
+        "variables = {'Person': Person, 'shape': {'type': 'object'}}\n"
+        f"prepare({source and f'find_structure({source}, variables, is_checked=False)'})\n"
+        "for thread in threading.enumerate():\n"
+        "    if thread is not threading.main_thread():\n"
+        "        thread.join()\n"
+        "print('jsonschema' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert ran.stdout.strip() == str(is_loaded)
 
 
 def test_a_model_of_the_old_version_is_refused() -> None:

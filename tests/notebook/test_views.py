@@ -429,3 +429,12 @@ def test_a_shell_without_a_kernel_prints_unless_told_otherwise(
     found = choose_view(shell, PROMPT, chosen=chosen, has_footer=True)
     assert type(found) is view
     assert getattr(getattr(found, "_outlet", None), "is_live", None) is is_live
+
+
+def test_why_an_answer_was_asked_for_again_stays_below_it() -> None:
+    reply = Reply("m")
+    for event in (NextStep((), "asked again: no JSON"), TextDelta("{}"), Finished("stop"), Completed()):
+        reply.add(event)
+    bundle = footer_bundle(reply, None, has_footer=True)
+    assert bundle is not None
+    assert bundle["text/plain"].startswith("asked again: no JSON\n")

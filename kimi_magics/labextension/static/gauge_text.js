@@ -56,7 +56,9 @@ export function describe(message, digits = null) {
 /** Return what a run took beside what was expected. */
 export function describeRun(message, digits = null) {
   const verb = message.estimated ? "≈ " : "billed ";
-  const parts = [`est. ${group(message.expected)} → ${verb}${group(message.prompt_tokens)}`];
+  // What was expected is the first request alone: what a tool answers is not known before.
+  const steps = message.steps > 1 ? ` in ${message.steps} steps` : "";
+  const parts = [`est. ${group(message.expected)} → ${verb}${group(message.prompt_tokens)}${steps}`];
   if (message.cached_tokens) parts.push(`${group(message.cached_tokens)} cached`);
   const { cost, currency } = message;
   parts.push(cost == null ? "unknown price" : formatMoney(Number(cost), currency, digits));
