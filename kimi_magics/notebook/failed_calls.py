@@ -59,6 +59,9 @@ def _read_call(shell: InteractiveShell, frame: FrameType, line: int) -> Call:
 
 def _find_number(shell: InteractiveShell, filename: str) -> int | None:
     """Return the number of the cell that was compiled under a file's name; None for other code."""
+    if not hasattr(shell.compile, "format_code_name"):  # IPython before 8.7
+        number: int | None = getattr(shell.compile, "_filename_map", {}).get(filename)
+        return number
     label = shell.compile.format_code_name(filename)
     found = re.search(r"\d+", label[1]) if label else None
     return int(found[0]) if found else None

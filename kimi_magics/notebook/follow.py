@@ -10,7 +10,7 @@ from kimi_magics.core.messages import Message
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.errors import ReplyInvalidError, TooManyStepsError
-from kimi_magics.notebook.structures import Checker, Problem
+from kimi_magics.notebook.checker import Checker, Problem
 from kimi_magics.notebook.toolbox import Toolbox
 
 MAX_STEPS = 8

@@ -18,9 +18,7 @@ from kimi_magics.core.formats import Format, drop_titles, fit_schema, read_short
 from kimi_magics.core.interpolate import resolve
 from kimi_magics.core.json_answers import BadJsonError, find_json
 from kimi_magics.errors import SchemaError, VariableError
-from kimi_magics.notebook.checker import Checker as Checker
-from kimi_magics.notebook.checker import MisfitError, list_faults, tidy, write_path
-from kimi_magics.notebook.checker import Problem as Problem
+from kimi_magics.notebook.checker import MisfitError, Problem, list_faults, tidy, write_path
 from kimi_magics.notebook.python_types import WHAT_FITS, adapt_type, modernize
 
 _LIST_OF = re.compile(r"list\[\s*([^\[\],]+)\s*\]")

@@ -50,8 +50,7 @@ class Notebook:
         return [message["content"] for message in sent[0]["messages"] if message["role"] == "user"] if sent else []
 
     def open_page(self) -> None:
-        subshell = self._kernel.ask("control", "create_subshell_request")["subshell_id"]
-        self._kernel.tell("comm_open", PAGE, {}, subshell=subshell, target="kimi_magics.gauge")
+        self._kernel.tell("comm_open", PAGE, {}, subshell=None, target="kimi_magics.gauge")
 
     def show(self, *cells: str) -> None:
         """Let the page tell the order of the cells, as it does before a cell runs."""

@@ -116,6 +116,11 @@ def json_path() -> str:
 
 def test_a_cell_with_magics_is_told_as_typed_with_what_its_body_names(shell: Any, run: Any) -> None:
     run("rows = []", "%%time\n# first\nrows[0]")
+    if not hasattr(shell.compile, "format_code_name"):
+        # IPython before 8.7 takes the cell out of what %%time leaves of the error: it is refused, and says why.
+        with pytest.raises(RefusedError, match="came from no cell"):
+            tell(shell)
+        return
     text = tell(shell)
     assert "```python\n%%time\n# first\nrows[0]\n```" in text
     assert text.endswith("The variables:\n- `rows`: list of length 0, []")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -85,10 +86,27 @@ def test_a_currency_without_a_list_has_no_price() -> None:
     assert find_price(CATALOG.get("kimi-k2.6"), currency="EUR") is None
 
 
+def with_fee(price: Price) -> Price:
+    """Return a price with what one search of the web costs in dollars, which goes with every model."""
+    return replace(price, web_search=Decimal("0.005"))
+
+
+def test_the_fee_of_a_search_is_known_in_dollars_only() -> None:
+    for currency, fee in (("USD", Decimal("0.005")), ("CNY", None)):
+        price = find_price(CATALOG.get("kimi-k2.6"), currency=currency)
+        assert price is not None
+        assert price.web_search == fee
+
+
+def test_a_fee_of_the_user_s_own_goes_before_the_list() -> None:
+    own = Price(Decimal(1), Decimal(2), web_search=Decimal(0))
+    assert find_price(CATALOG.get("kimi-k2.6"), currency="USD", own={"kimi-k2.6": own}) is own
+
+
 def test_the_user_s_own_price_goes_first() -> None:
     own = Price(Decimal(1), Decimal(2), source="settings")
-    assert find_price(CATALOG.get("kimi-k2.6"), currency="CNY", own={"kimi-k2.6": own}) is own
-    assert find_price(Model("kimi-k9"), currency="USD", own={"kimi-k9": own}) is own
+    assert find_price(CATALOG.get("kimi-k2.6"), currency="CNY", own={"kimi-k2.6": own}) == with_fee(own)
+    assert find_price(Model("kimi-k9"), currency="USD", own={"kimi-k9": own}) == with_fee(own)
 
 
 def test_a_cache_write_of_kimi_k3_has_its_price() -> None:
