@@ -56,7 +56,8 @@ def request_body(prompt: Prompt) -> dict[str, Any]:
         body["tools"] = [_tool(tool) for tool in prompt.tools]
     if prompt.format is not None:
         body["response_format"] = _format(prompt.format, prompt.model)
-    if prompt.cache_key:
+    if prompt.cache_key and prompt.model.is_known:
+        # A hint, for which a strict host of another kind would refuse the whole request.
         body["prompt_cache_key"] = prompt.cache_key
     if prompt.safety_identifier:
         body["safety_identifier"] = prompt.safety_identifier

@@ -312,6 +312,12 @@ def test_only_hosts_that_are_known_to_mean_it_so_get_a_strict_schema() -> None:
     assert "strict" not in sent("somebody-s-model")
 
 
+@pytest.mark.parametrize(("model", "is_sent"), [("kimi-k2.6", True), ("somebody-s-model", False)])
+def test_the_key_for_the_cache_goes_only_to_models_that_are_known_to_have_one(model: str, is_sent: bool) -> None:
+    body = request_body(Prompt(CATALOG.get(model), (ASKED,), cache_key="k"))
+    assert body.get("prompt_cache_key") == ("k" if is_sent else None)
+
+
 # ---------------------------------------------------------------- counted
 
 

@@ -508,11 +508,11 @@ def test_too_many_files_of_one_pattern_are_probably_not_meant(kernel: Kernel) ->
         kernel.find("*.txt")
 
 
-def test_a_file_that_is_closed_says_why(kernel: Kernel, folder: Path) -> None:
-    write("a.txt", "text").chmod(0)
-    if os.access("a.txt", os.R_OK):
-        pytest.skip("this user may read everything")
-    with pytest.raises(FileError, match=r"a\.txt cannot be read: Permission denied"):
+def test_a_file_that_cannot_be_read_says_why(kernel: Kernel) -> None:
+    # Rights do not hold the one who runs the tests in a container; the memory of a process cannot be read from its
+    # beginning by anybody.
+    Path("a.txt").symlink_to("/proc/self/mem")
+    with pytest.raises(FileError, match=r"a\.txt cannot be read: Input/output error"):
         kernel.find("a.txt")
 
 
