@@ -63,6 +63,7 @@ RECEIPT = {
         "cached_tokens": 0,
         "cache_write_tokens": 0,
         "estimated": False,
+        "web_searches": 0,
     },
     "cost": "0.00128835",
     "currency": "USD",
@@ -71,6 +72,7 @@ RECEIPT = {
     "request_id": "id",
     "finish_reason": "stop",
     "is_partial": False,
+    "steps": 1,
 }
 HOSTILE = "Look: <script>alert(1)</script> and <img src=x onerror=alert(2)>\n\n[here](javascript:alert(3))\n"
 
