@@ -26,6 +26,7 @@ from kimi_magics.core.models import Catalog, Model
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.wire import (
     DONE,
+    USAGE_WISH,
     WireError,
     encode,
     estimate_body,
@@ -46,8 +47,6 @@ MAX_BODY_BYTES = 100_000_000
 _CONNECT_SECONDS = 10.0
 #: Questions beside the call itself: the user waits for a figure, and there is a way without it.
 _LOOK_UP = RetryPolicy(tries=2, patience_seconds=3.0)
-#: The wish for a stream's usage; Mistral refuses it (github.com/openai/openai-agents-python/issues/442).
-_USAGE_FIELD = "stream_options"
 #: What a host that speaks the API may do without, by its path; completes "HOST does not …".
 _SERVICES = {
     "tokenizers/estimate-token-count": "count tokens, so they are counted here",
@@ -151,7 +150,7 @@ class KimiClient:
     def _encode(self, prompt: Prompt) -> bytes:
         fields = request_body(prompt)
         if not self._may_ask_usage:
-            fields.pop(_USAGE_FIELD, None)
+            fields.pop(USAGE_WISH, None)
         return encode(fields)
 
     def _count_down(self, wait: float, attempt: int, reason: str) -> Generator[Event, None, None]:
@@ -173,7 +172,7 @@ class KimiClient:
             ) as response:
                 if response.status_code != 200:
                     said = response.read()
-                    if response.status_code in (400, 422) and self._may_ask_usage and _USAGE_FIELD.encode() in said:
+                    if response.status_code in (400, 422) and self._may_ask_usage and USAGE_WISH.encode() in said:
                         raise _UsageRefusedError
                     raise translate_response(response.status_code, response.headers, said, situation)
                 yield from _read_events(response, progress, is_streamed=prompt.is_streamed)

@@ -121,7 +121,7 @@ def _count(text: str) -> int:
     return number
 
 
-def _count_or_none(text: str) -> int:
+def _count_from_zero(text: str) -> int:
     return 0 if text == "0" else _count(text)
 
 
@@ -224,7 +224,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--retries",),
         "with --json or --schema: ask again up to N times when the answer does not fit (0)",
         metavar="N",
-        convert=_count_or_none,
+        convert=_count_from_zero,
         default=0,
     ),
     Option(

@@ -39,6 +39,10 @@ _Body = TypeVar("_Body")
 
 # ---------------------------------------------------------------- what we send
 
+#: The field by which the usage of a stream is asked for; some hosts refuse it (Mistral:
+#: github.com/openai/openai-agents-python/issues/442).
+USAGE_WISH = "stream_options"
+
 
 def request_body(prompt: Prompt) -> dict[str, Any]:
     """Return the body of `POST /chat/completions`.
@@ -65,7 +69,7 @@ def request_body(prompt: Prompt) -> dict[str, Any]:
         body["stream"] = True
         if not prompt.model.is_known:
             # Kimi tells its usage unasked; OpenAI and those that follow it tell it only so.
-            body["stream_options"] = {"include_usage": True}
+            body[USAGE_WISH] = {"include_usage": True}
     return body
 
 
@@ -89,7 +93,8 @@ def preview_body(prompt: Prompt) -> dict[str, Any]:
 def prompt_hash(prompt: Prompt) -> str:
     """Return a name for the request, the same for the same body; it tells nothing of the content.
 
-    Media count by their content, whether they go with the request or by the id of an upload.
+    Media count by their content, whether they go with the request or by the id of an upload. The key by which the host
+    finds a conversation in its cache does not count: it is made by chance, and changes nothing of the answer.
     """
     messages = tuple(
         replace(
@@ -99,7 +104,7 @@ def prompt_hash(prompt: Prompt) -> str:
         )
         for message in prompt.messages
     )
-    return hashlib.sha256(encode(request_body(replace(prompt, messages=messages)))).hexdigest()[:16]
+    return hashlib.sha256(encode(request_body(replace(prompt, messages=messages, cache_key="")))).hexdigest()[:16]
 
 
 def measure_media(prompt: Prompt) -> int:

@@ -57,14 +57,14 @@ def _write_output(output: Mapping[str, Any]) -> _Part:
     if kind == "stream":
         return _take(output)
     if kind == "error":
-        return _take(output) if "text" in output else _Part(_clean("\n".join(_lines(output.get("traceback")))))
+        return _take(output) if "text" in output else _Part(clean_output("\n".join(_lines(output.get("traceback")))))
     data = output.get("data")
     kinds: Sequence[Any] = output.get("kinds") or (list(data) if isinstance(data, dict) else ())
     named = [str(one) for one in kinds]
     part = _take(output)
     if isinstance(data, dict):
         plain, marked = ("".join(_lines(data.get(one))) for one in ("text/plain", "text/markdown"))
-        part = _Part(_clean(marked if not plain or _SAYS_NOTHING.fullmatch(plain) else plain))
+        part = _Part(clean_output(marked if not plain or _SAYS_NOTHING.fullmatch(plain) else plain))
     pictures = [one for one in named if one.startswith("image/")]
     if pictures:
         return _Part(f"(a picture, {pictures[0]}, which is not part of this text)")
@@ -76,7 +76,7 @@ def _write_output(output: Mapping[str, Any]) -> _Part:
 def _take(output: Mapping[str, Any]) -> _Part:
     text = "".join(_lines(output.get("text")))
     size = output.get("size")
-    return _Part(_clean(text), max(0, size - len(text)) if isinstance(size, int) else 0)
+    return _Part(clean_output(text), max(0, size - len(text)) if isinstance(size, int) else 0)
 
 
 def _lines(value: Any) -> list[str]:
@@ -84,7 +84,8 @@ def _lines(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else [str(line) for line in value] if isinstance(value, list) else []
 
 
-def _clean(text: str) -> str:
+def clean_output(text: str) -> str:
+    """Return a text as a terminal shows it in the end: without colours, of each progress bar its last state."""
     text = _CODES.sub("", text.replace("\r\n", "\n"))
     if "\r" not in text:
         return text

@@ -169,8 +169,8 @@ class _Desk:
         if not dropped:
             self._say(f"{name} fits as it is: ≈ {size:,} of {most:,} tokens", facts)
             return
-        verb = "is" if len(dropped) == 1 else "are"
-        text = f"the {_plural(len(dropped), 'oldest turn')} of {name} {verb} not sent any more; "
+        oldest = "the oldest turn" if len(dropped) == 1 else f"the {len(dropped)} oldest turns"
+        text = f"{oldest} of {name} {'is' if len(dropped) == 1 else 'are'} not sent any more; "
         self._say(text + f"{_plural(len(kept), 'turn')} with ≈ {size:,} of {most:,} tokens left", facts)
 
     def _count(self, turns: Sequence[Turn], model: str) -> int:

@@ -72,6 +72,8 @@ def read_wish(ask: Ask, names: Sequence[str], *, session: Session, variables: Ma
         raise MagicLineError(
             "%kimi_describe: --alt is for pictures, not for videos", remedy="describe it without --alt"
         )
+    if flags["alt"]:
+        _check_alt(ask)
     language = read_language(session.config.get("language") if flags["lang"] is None else flags["lang"])
     length: Length = "short" if flags["short"] else "long" if flags["long"] else "alt" if flags["alt"] else "normal"
     images = (*ask.image, *names) or (() if ask.video else ("last",))
@@ -84,6 +86,17 @@ def read_wish(ask: Ask, names: Sequence[str], *, session: Session, variables: Ma
     return Wish(
         replace(ask, text=text, image=images, system=system, raw=True), language, bool(flags["alt"]), flags["fresh"]
     )
+
+
+def _check_alt(ask: Ask) -> None:
+    """Refuse flags that have no part in an alt text, which is asked for picture by picture. Raises MagicLineError."""
+    names = ("chat", "prefill", "json", "schema", "tool", "web", "file", "cell", "template", "code")
+    given = next((name for name in names if getattr(ask, name)), None)
+    if given is not None:
+        raise MagicLineError(
+            f"%kimi_describe: --{given} does not go with --alt, which asks for one picture at a time",
+            remedy=f"leave --{given} out, or describe without --alt",
+        )
 
 
 def read_language(text: str) -> str:

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kimi_magics.notebook.cell_outputs import clean_output
+
 #: In characters, for each cell: a log tells by its beginning and its end what it is.
 MOST_OUTPUT = 4_000
 _HEAD = 3_000
 
 _LANGUAGE = re.compile(r"[\w+#.\-]{1,30}")
-#: Colours and the like (ECMA-48, "control sequences").
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _BACKTICKS = re.compile(r"`+")
 
 
@@ -100,9 +100,7 @@ def _join(value: Any) -> str:
 
 
 def _clean(text: str) -> str:
-    """Return a text as a terminal shows it in the end: without colours, of each progress bar its last state."""
-    lines = _CONTROL.sub("", text).split("\n")
-    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines).strip("\n")
+    return clean_output(text).strip("\n")
 
 
 def _fence(text: str, kind: str) -> str:

@@ -115,6 +115,10 @@ def test_the_hash_follows_the_request() -> None:
     assert prompt_hash(prompt()) != prompt_hash(prompt(max_tokens=1))
 
 
+def test_the_hash_of_a_conversation_is_the_same_in_every_kernel() -> None:
+    assert prompt_hash(prompt(cache_key="a")) == prompt_hash(prompt(cache_key="b")) == prompt_hash(prompt())
+
+
 def test_the_hash_looks_at_the_content_of_media_and_not_at_how_they_go() -> None:
     clip = Video(b"video", "video/mp4", "clip")
 
