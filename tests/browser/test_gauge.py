@@ -103,6 +103,24 @@ def test_what_was_counted_is_what_is_billed(notebook: NotebookPage, sandbox: San
     notebook.wait_for_gauge(index, "counted")
 
 
+def test_the_bill_is_shown_for_what_was_sent_and_not_over_what_was_typed_since(
+    notebook: NotebookPage, sandbox: Sandbox
+) -> None:
+    index = INDEX["billed"]
+    notebook.type_at_once(index, " and now")
+    notebook.page.keyboard.press("Shift+Enter")  # at once: nobody waits for the count
+    notebook.wait_until_done(index)
+    assert notebook.wait_for_gauge(index, "billed").startswith("est. ")
+    sandbox.fault(Fault(path="chat", delay_seconds=1.5))
+    notebook.run(index)
+    notebook.wait_until_running(index)
+    notebook.type(index, " more")
+    notebook.wait_until_done(index)
+    notebook.wait_until_idle()
+
+    assert notebook.wait_for_gauge(index, "counted").startswith(str(notebook.gauge_tokens(index)))
+
+
 def test_a_mistake_in_the_first_line_is_said_before_the_run(notebook: NotebookPage, sandbox: Sandbox) -> None:
     index = INDEX["error"]
     notebook.type(index, " --modle x")

@@ -144,6 +144,11 @@ export class GaugeLink {
     this.send("comm_msg", { data: { op: "order", seq: ++this.number, cells } }, { isInLine: isRun });
   }
 
+  /** Tell the gauge of a cell that its text goes to the kernel now, as it stands. */
+  noteSent(cell) {
+    this.emit({ op: "sent", cell });
+  }
+
   /** Answer the kernel that asks for the order of the cells around one of them. */
   answerOrder(cells, { number, cell }) {
     const piece = JSON.stringify(cells.includes(cell) ? cells : []);

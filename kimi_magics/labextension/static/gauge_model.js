@@ -31,6 +31,8 @@ export class GaugeModel {
     this.isFresh = false;
     this.hasFocus = this.isVisible = false;
     this.editedAt = -Infinity;
+    /** When the cell was last sent to be run; null where the front end does not tell. @type {number | null} */
+    this.sentAt = null;
     this.credits = CREDITS;
     /** @type {{seq: number, counts: any, text: string, passive: boolean} | null} */
     this.asked = null;
@@ -139,6 +141,7 @@ export class GaugeModel {
   take(message) {
     if (message.op === "report") this.takeReport(message);
     else if (message.op === "run" && message.cell === this.cell) this.takeRun(message);
+    else if (message.op === "sent" && message.cell === this.cell) this.sentAt = performance.now();
     else if (message.op === "ran") this.goStale();
     else if (message.op === "settings" || message.op === "state") this.takeState(message);
     else return;
@@ -163,9 +166,10 @@ export class GaugeModel {
   }
 
   takeRun(message) {
-    // Not over a draft that was edited while the cell ran.
-    const started = performance.now() - 1000 * message.seconds - 500;
-    if (this.editedAt < started) this.run = message;
+    // Not over a draft that was edited while the cell ran. A front end that does not tell when a cell is sent leaves the
+    // call's own time, and half a second for what comes before and after it.
+    const sent = this.sentAt ?? performance.now() - 1000 * message.seconds - 500;
+    if (this.editedAt <= sent) this.run = message;
   }
 
   /** A cell has run: variables may be others now. */

@@ -102,8 +102,12 @@ class Links {
       window.clearTimeout(timer);
       timer = window.setTimeout(tell, ORDER_MS);
     };
-    // Before the request that runs the cell, so that a cell that was just inserted is known in its place.
-    const onScheduled = (_, scheduled) => scheduled.notebook.model === notebook.model && tell({ isRun: true });
+    const onScheduled = (_, scheduled) => {
+      if (scheduled.notebook.model !== notebook.model) return;
+      // Before the request that runs the cell, so that a cell that was just inserted is known in its place.
+      tell({ isRun: true });
+      link.noteSent(scheduled.cell.model.id);
+    };
     link.listeners.add(message => {
       if (message.op === "settings") tell();
       else if (message.op === "order") link.answerOrder(listCells(shared), message);
