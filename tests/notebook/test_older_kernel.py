@@ -67,6 +67,8 @@ def test_no_question_at_the_end_of_a_cell_is_left_unread(front_end: FrontEnd) ->
     assert told[-1]["content"]["text"].startswith("7.3.")
     subshell = front_end.ask("control", "create_subshell_request")["subshell_id"]
     front_end.tell("comm_open", "page", {}, subshell=subshell, target="kimi_magics.gauge")
+    # The subshell takes the page beside the main shell: a cell sent at once may end before, and tell no page.
+    wait_for(front_end, op="settings")
     for number in range(CELLS):
         front_end.start("1")
         wait_for(front_end, op="ran")
