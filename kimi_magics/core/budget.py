@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Literal, get_args
 
@@ -101,7 +101,7 @@ class Demand:
     expected_tokens: int | None = None
     price: Price | None = None
     currency: str = "USD"
-    taken: Usage = Usage()
+    taken: Usage = field(default_factory=Usage)
     taken_cost: Decimal | None = Decimal(0)
 
     def usage(self, answer_tokens: int) -> Usage:
