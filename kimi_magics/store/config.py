@@ -16,18 +16,20 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal
 
+from kimi_magics.core.budget import read_budget, read_budgets
 from kimi_magics.core.models import DEFAULT_MODEL
 from kimi_magics.core.usage import Price
 from kimi_magics.errors import ConfigError, holds_key
 from kimi_magics.store.files import replace_file
 
-Source = Literal["session", "saved", "default"]
+Source = Literal["session", "saved", "hub", "default"]
 #: Settings that start so hold the user's own price of the model that follows.
 PRICE_PREFIX = "price."
 #: Settings that start so hold a prompt of the user's own, for -t.
 TEMPLATE_PREFIX = "template."
 #: Both are tables of their own in the file.
 _PREFIXES = (PRICE_PREFIX, TEMPLATE_PREFIX)
+_PASSWORD = re.compile(r"//[^/@]*:[^/@]*@|[?&]password=", re.IGNORECASE)
 TEMPLATE_NAME = re.compile(r"\w[\w.\-]{0,63}")
 
 
@@ -39,6 +41,13 @@ def find_home() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("kimi_magics", appauthor=False)
+
+
+def find_hub_file() -> Path:
+    """Return the file in which whoever runs a hub sets what holds for all its users; it need not exist."""
+    from platformdirs import site_config_path
+
+    return site_config_path("kimi_magics", appauthor=False) / "config.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,31 @@ def _megabytes(value: str) -> int:
     return number
 
 
+def _budgets(value: str) -> str:
+    if value.strip().lower() in ("off", "none", ""):
+        return "off"
+    return ", ".join(budget.typed() for budget in read_budgets(value))
+
+
+def _amount(value: str) -> str:
+    if value.strip().lower() in ("off", "none"):
+        return "off"
+    budget = read_budget(value)
+    if not budget.is_money or budget.scope != "session":
+        raise ValueError("is not an amount of money")
+    return f"{budget.amount:f} {budget.unit}"
+
+
+def _ledger(value: str) -> str:
+    if value.strip() == "file":
+        return "file"
+    if not value.startswith("postgresql"):
+        raise ValueError("is neither file nor the address of a PostgreSQL database")
+    if _PASSWORD.search(value):
+        raise ValueError("holds a password, which settings never keep: give it as PGPASSWORD or in ~/.pgpass")
+    return value.strip()
+
+
 def _choice(*choices: str) -> dict[str, Any]:
     def read(value: str) -> str:
         if value not in choices:
@@ -114,6 +148,18 @@ SETTINGS: tuple[Setting, ...] = (
         "of prices; auto takes the host's: CNY for api.moonshot.cn, else USD",
         default="auto",
         **_choice("auto", "USD", "CNY"),
+    ),
+    Setting(
+        "budget",
+        "what may be spent, as %kimi_budget sets it: 2 USD per day, 100k tokens per session, …",
+        _budgets,
+    ),
+    Setting("confirm", "ask before a call that may cost more than this; off never asks", _amount, "off"),
+    Setting(
+        "ledger",
+        "where calls are recorded: file, or postgresql+psycopg://USER@HOST/DATABASE, shared by all users of a hub",
+        _ledger,
+        "file",
     ),
     Setting("gallery_mb", "how much of displayed pictures is kept for -i last, in megabytes", _megabytes, 64),
     Setting("language", "of descriptions and alt texts, when --lang is not given", _text, "English"),
@@ -150,9 +196,10 @@ class Config:
         check_name(name)
         if name in self._session:
             return self._session[name], "session"
-        saved = self._read_saved()
-        if name in saved:
-            return saved[name], "saved"
+        for values, source in ((self._read_saved(), "saved"), (self._read_hub(), "hub")):
+            # A hub's budget is not a default that a user may change: it holds beside those of the user.
+            if name in values and not (source == "hub" and name == "budget"):
+                return values[name], source  # type: ignore[return-value]
         return (None if name.startswith(_PREFIXES) else _BY_NAME[name].default), "default"
 
     def set(self, name: str, text: str, *, save: bool = False) -> None:
@@ -186,22 +233,16 @@ class Config:
         names = (name for name in self.names() if name.startswith(TEMPLATE_PREFIX))
         return {name.removeprefix(TEMPLATE_PREFIX): self.get(name) for name in names}
 
+    def hub_budget(self) -> str | None:
+        """Return what the hub allows each user, beside the user's own budgets; None when it says nothing."""
+        budget: str | None = self._read_hub().get("budget")
+        return budget
+
+    def _read_hub(self) -> dict[str, Any]:
+        return _read_file(find_hub_file())
+
     def _read_saved(self) -> dict[str, Any]:
-        try:
-            content = tomllib.loads(self.path.read_text("utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(
-                f"the settings in {self.path} cannot be read: {error}", remedy="mend the file, or move it away"
-            ) from None
-        flat = {name: value for name, value in content.items() if name in _BY_NAME}
-        for prefix in _PREFIXES:
-            own = content.get(prefix[:-1], {})
-            if isinstance(own, dict):
-                flat |= {prefix + name: text for name, text in own.items()}
-        # A file is written by hand too: what stands in it passes the same checks as what is typed.
-        return {name: _read_value(name, str(value), where=f" in {self.path}") for name, value in flat.items()}
+        return _read_file(self.path)
 
     def _write(self, name: str, value: Any) -> None:
         import tomlkit
@@ -224,6 +265,25 @@ class Config:
                 f"the setting cannot be saved in {self.path}: {error.strerror or error}",
                 remedy="set it without --save for this session, or point KIMI_MAGICS_HOME to another folder",
             ) from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Return the settings that a file holds, checked. Raises ConfigError."""
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"the settings in {path} cannot be read: {error}", remedy="mend the file, or move it away"
+        ) from None
+    flat = {name: value for name, value in content.items() if name in _BY_NAME}
+    for prefix in _PREFIXES:
+        own = content.get(prefix[:-1], {})
+        if isinstance(own, dict):
+            flat |= {prefix + name: text for name, text in own.items()}
+    # A file is written by hand too: what stands in it passes the same checks as what is typed.
+    return {name: _read_value(name, str(value), where=f" in {path}") for name, value in flat.items()}
 
 
 def check_name(name: str) -> None:

@@ -7,7 +7,7 @@ for; `prefetch` lets that happen while the first request is under way.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -43,9 +43,19 @@ def _find_price(model: Model, currency: str, own: Mapping[str, Price]) -> Price 
     return None
 
 
-def prefetch() -> None:
-    """Import the price list in the background."""
-    threading.Thread(target=_rows, name="kimi-prices", daemon=True).start()
+def prefetch(then: Callable[[], None] = lambda: None) -> None:
+    """Import the price list in the background, and do `then` there once it is known."""
+
+    def fetch() -> None:
+        _rows()
+        then()
+
+    threading.Thread(target=fetch, name="kimi-prices", daemon=True).start()
+
+
+def is_loaded() -> bool:
+    """Whether a price can be told without loading the list first."""
+    return bool(_rows.cache_info().currsize)
 
 
 @cache

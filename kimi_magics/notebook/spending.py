@@ -1,0 +1,258 @@
+"""What a kernel may spend and what it does: the budgets in force, and each call's row in the ledger.
+
+The promise: nothing is sent before the budgets have granted it and its row is written, and whatever happens
+afterwards, the row says what it took.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from kimi_magics.core.budget import (
+    Budget,
+    Demand,
+    Refusal,
+    Source,
+    Standing,
+    Verdict,
+    explain,
+    is_same,
+    judge,
+    read_budgets,
+    replace_budget,
+    tightest,
+)
+from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.reply import Reply
+from kimi_magics.core.usage import Price, Usage
+from kimi_magics.core.wire import prompt_hash
+from kimi_magics.errors import (
+    ApiError,
+    ConfigError,
+    ConnectionFailedError,
+    InterruptedReplyError,
+    ReadTimeoutError,
+    RefusedError,
+    ReplyBrokenError,
+)
+from kimi_magics.store.config import Config
+from kimi_magics.store.ledger import Entry, Ledger, Outcome, Reservation
+from kimi_magics.store.prices import is_loaded, prefetch
+
+#: What the host did not take was not billed; nor what never reached it.
+_NOT_BILLED = (RefusedError, ApiError, ConnectionFailedError)
+#: Sent, and then nothing was heard: the prompt at least has probably been billed.
+_PERHAPS_BILLED = (InterruptedReplyError, ReadTimeoutError, ReplyBrokenError)
+
+_FindCheaper = Callable[[Demand], tuple[str, Decimal] | None]
+
+
+class Spending:
+    """The budgets of one kernel over the ledger that it shares with others.
+
+    `notebook` names the notebook of the kernel, or nothing; `tell` is given one sentence when the ledger cannot be
+    used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        notebook: Callable[[], str] = lambda: "",
+        tell: Callable[[str], None] = lambda _text: None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._config = config
+        self.notebook = notebook
+        self._tell = tell
+        self._ledger = ledger
+        self._ledger_for = "file"
+        self._is_given = ledger is not None
+        self._lock = threading.Lock()
+        self.session = uuid.uuid4().hex
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that the settings name now. Raises ConfigError."""
+        wanted: str = self._config.get("ledger")
+        with self._lock:  # the gauge asks while a cell runs
+            if self._ledger is None or (wanted != self._ledger_for and not self._is_given):
+                if self._ledger is not None:
+                    self._ledger.close()
+                self._ledger = Ledger(None if wanted == "file" else wanted, tell=self._tell)
+                self._ledger_for = wanted
+            return self._ledger
+
+    def close(self) -> None:
+        """Let the database go."""
+        with self._lock:
+            if self._ledger is not None:
+                self._ledger.close()
+            self._ledger = None
+
+    # ------------------------------------------------------------ budgets
+
+    def budgets(self) -> tuple[Budget, ...]:
+        """Return the budgets in force: the hub's, and the user's own. Raises ConfigError."""
+        return (*self._read(self._config.hub_budget(), "hub"), *self.own())
+
+    def own(self) -> tuple[Budget, ...]:
+        """Return the user's own budgets, saved ones and those of this session. Raises ConfigError."""
+        text, source = self._config.look_up("budget")
+        return self._read(text, "saved" if source == "saved" else "session")
+
+    def _read(self, text: str | None, source: Source) -> tuple[Budget, ...]:
+        return () if text in (None, "off") else read_budgets(str(text), source=source)
+
+    def set(self, budget: Budget, *, save: bool) -> None:
+        """Put a budget in the place of the one for the same. Raises ConfigError."""
+        self._write(replace_budget(self.own(), budget), save=save)
+
+    def remove(self, budgets: Sequence[Budget], *, save: bool) -> None:
+        """Take budgets of the user's own away. Raises ConfigError."""
+        self._write([one for one in self.own() if not any(is_same(one, gone) for gone in budgets)], save=save)
+
+    def _write(self, budgets: Sequence[Budget], *, save: bool) -> None:
+        self._config.set("budget", ", ".join(one.typed() for one in budgets) or "off", save=save)
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Return what is gone of each budget in force. Raises ConfigError."""
+        budgets = self.budgets()
+        return self.ledger.standings(budgets, self._entry()) if budgets else ()
+
+    def judge(self, demand: Demand) -> tuple[Verdict, Standing | None]:
+        """Return what the budgets make of a call, and the one that leaves least for it; nothing is put aside."""
+        standings = self.standings()
+        return judge(demand, standings), tightest(demand, standings)
+
+    def needs_price(self) -> bool:
+        """Whether a call cannot be judged without a price."""
+        return self._config.get("confirm") != "off" or any(budget.is_money for budget in self.budgets())
+
+    # ------------------------------------------------------------ calls
+
+    def begin(
+        self,
+        prompt: Prompt,
+        demand: Demand,
+        *,
+        host: str,
+        cell: str | None,
+        expected_tokens: int,
+        is_over_allowed: bool = False,
+        find_cheaper: _FindCheaper = lambda _demand: None,
+    ) -> Booking:
+        """Put aside what a call may take. Raises BudgetError, ConfigError; nothing is recorded then."""
+        entry = replace(
+            self._entry(),
+            host=host,
+            model=prompt.model.name,
+            cell=cell or "",
+            prompt_hash=prompt_hash(prompt),
+            expected_tokens=expected_tokens,
+        )
+        granted = self.ledger.reserve(entry, demand, self.budgets(), is_over_allowed=is_over_allowed)
+        if isinstance(granted, Refusal):
+            raise explain(granted, cheaper=find_cheaper(demand))
+        return Booking(self, granted, prompt, is_over_allowed=is_over_allowed, find_cheaper=find_cheaper)
+
+    def _entry(self) -> Entry:
+        return Entry(self.session, "", "", notebook=self.notebook())
+
+
+class Booking:
+    """A call that is under way, in the ledger."""
+
+    def __init__(
+        self,
+        spending: Spending,
+        reservation: Reservation,
+        prompt: Prompt,
+        *,
+        is_over_allowed: bool,
+        find_cheaper: _FindCheaper,
+    ) -> None:
+        self._spending = spending
+        self._reservation = reservation
+        self._ledger = spending.ledger
+        self._is_over_allowed = is_over_allowed
+        self._find_cheaper = find_cheaper
+        self._max_tokens = prompt.max_tokens
+        self._lock = threading.Lock()
+        self._is_done = False
+        #: What is sent: the prompt, with the longest answer that the budgets pay for.
+        self.prompt = self._limit(prompt)
+
+    @property
+    def limited_by(self) -> Budget | None:
+        """The budget that shortened the answer of the last request, if one did."""
+        return self._reservation.grant.limited_by
+
+    def _limit(self, prompt: Prompt) -> Prompt:
+        limit = self._reservation.grant.answer_tokens
+        return replace(prompt, max_tokens=self._max_tokens if limit is None else limit)
+
+    def extend(self, prompt: Prompt, demand: Demand) -> Prompt:
+        """Put aside what the next request of the same call may take, and return it limited. Raises BudgetError."""
+        with self._lock:
+            granted = self._ledger.extend(
+                self._reservation, demand, self._spending.budgets(), is_over_allowed=self._is_over_allowed
+            )
+            if isinstance(granted, Refusal):
+                raise explain(granted, cheaper=self._find_cheaper(demand))
+            self._reservation = granted
+        return self._limit(prompt)
+
+    def price(self, demand: Demand) -> None:
+        """Put in what the call may cost, once the price is known; not to hold a budget, but to be known if it dies."""
+        with self._lock:
+            if not self._is_done:
+                extended = self._ledger.extend(self._reservation, demand, (), is_over_allowed=True)
+                if not isinstance(extended, Refusal):
+                    self._reservation = replace(extended, grant=replace(extended.grant, limited_by=self.limited_by))
+
+    def settle(self, reply: Reply, error: BaseException | None) -> None:
+        """Write down what the call took, whatever ended it; a call that nobody was billed for leaves no row."""
+        with self._lock:
+            self._is_done = True
+            if reply.has_usage:
+                self._ledger.settle(self._reservation, outcome_of(reply))
+            elif error is None or not isinstance(error, _PERHAPS_BILLED):
+                self._release_or_keep(reply, error)
+            else:
+                self._ledger.settle(self._reservation, self._lost(reply))
+
+    def _release_or_keep(self, reply: Reply, error: BaseException | None) -> None:
+        if isinstance(error, _NOT_BILLED):
+            self._ledger.release(self._reservation)
+        else:
+            # Whole but without figures, or a fault of ours: nobody knows.
+            self._ledger.settle(self._reservation, replace(outcome_of(reply), is_known=False))
+
+    def _lost(self, reply: Reply) -> Outcome:
+        """Return what is taken for a call of which nothing was heard: its prompt; all of it where nothing streams."""
+        if not self.prompt.is_streamed:
+            return replace(outcome_of(reply), is_known=False)
+        usage = Usage(prompt_tokens=self._reservation.entry.expected_tokens, estimated=True)
+        price = reply.price
+        return replace(outcome_of(reply), usage=usage, cost=price.cost_of(usage) if price else None)
+
+
+def outcome_of(reply: Reply) -> Outcome:
+    """Return what a reply took, as the ledger keeps it."""
+    return Outcome(
+        reply.usage,
+        reply.cost,
+        reply.currency,
+        price=reply.price,
+        model=reply.model,
+        steps=reply.steps,
+        finish_reason=reply.finish_reason or "",
+        request_id=reply.request_id or "",
+        seconds=reply.seconds,
+    )
