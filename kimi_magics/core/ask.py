@@ -104,6 +104,7 @@ class Ask:
     ask: bool = False
     max_steps: int | None = None
     web: bool = False
+    over_budget: bool = False
     no_stream: bool = False
     dry_run: bool = False
     raw: bool = False
@@ -238,6 +239,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(("--max-steps",), "with tools: the most requests for one answer (8)", metavar="N", convert=_count),
     Option(("--code",), "put the first code block of the answer into a new cell below, which is not run"),
     Option(("--web",), "let the model search the web, for a fee per search"),
+    Option(("--over-budget",), "send it for this once, whatever the budgets say, and without a question"),
     Option(("--no-stream",), "ask for the whole answer at once"),
     Option(("--dry-run",), "show the exact request body and send nothing"),
     Option(("--raw",), "send {{…}} as typed instead of filling it in"),

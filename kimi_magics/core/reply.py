@@ -63,6 +63,8 @@ class Reply:
         self.steps = 1
         #: The messages of the earlier steps, as they stand in the request of the last.
         self.earlier_messages: tuple[Message, ...] = ()
+        #: Which budget made the answer shorter than it might have been; empty when none did.
+        self.limit_note = ""
         #: Why an answer was asked for again, once for each time.
         self.remarks: tuple[str, ...] = ()
         self._text: list[str] = []

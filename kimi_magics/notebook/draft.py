@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from kimi_magics.core.ask import Ask, HelpRequested, LineParser
-from kimi_magics.core.budget import Budget
+from kimi_magics.core.budget import Standing
 from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.media import Media
 from kimi_magics.core.outlook import Outlook
@@ -22,6 +22,7 @@ from kimi_magics.core.prompt import Prompt
 from kimi_magics.errors import BadRequestError, CallError, KimiError, MissingKeyError, ModelNotFoundError
 from kimi_magics.notebook.requests import Request, RequestBuilder
 from kimi_magics.notebook.session import Session, account_mark
+from kimi_magics.notebook.spending import Judgement
 
 #: `local` is counted here, `counted` by the API; `offline` is counted here because the API could not be asked.
 State = Literal["local", "counted", "offline", "over-budget", "over-context", "empty", "error", "off"]
@@ -45,7 +46,10 @@ class Report:
     #: Tokens per character of the text that is being written, by class of character.
     rates: Mapping[str, float] = field(default_factory=dict)
     outlook: Outlook | None = None
-    budget: Budget | None = None
+    #: The budget that leaves least for this call.
+    budget: Standing | None = None
+    #: The longest answer in tokens, where a budget makes it shorter than it might be.
+    limit: int | None = None
     warning: Nearness = ""
     message: str = ""
     remedy: str = ""
@@ -105,9 +109,7 @@ class Drafts:
             if isinstance(request, str):
                 return Report("empty", message=request, depends=True)
             pending = _describe_pending(request.media)
-            report = self._judge(
-                request.prompt, cell=cell, may_ask=may_ask and mode == "live", is_local=mode == "local"
-            )
+            report = self._judge(request, cell=cell, may_ask=may_ask and mode == "live", is_local=mode == "local")
             if pending:
                 # The rest may be counted, the whole is not.
                 state = "local" if report.state == "counted" else report.state
@@ -150,22 +152,26 @@ class Drafts:
         # For %kimi_estimate the flag is about its report.
         return replace(ask, json=False) if name == "kimi_estimate" else ask
 
-    def _judge(self, prompt: Prompt, *, cell: str | None, may_ask: bool, is_local: bool) -> Report:
+    def _judge(self, request: Request, *, cell: str | None, may_ask: bool, is_local: bool) -> Report:
+        session, prompt = self._session, request.prompt
         trouble = "" if is_local else self._find_trouble(prompt)
         if may_ask and not trouble:
             trouble = self._ask(prompt)
-        estimate = self._session.estimate(prompt, may_ask=False)
-        outlook, budget = self._session.expect_answer(prompt, cell=cell), self._session.budget
-        state, warning, message = self._find_limits(prompt, estimate, outlook, budget)
+        estimate = session.estimate(prompt, may_ask=False)
+        found = session.spending.judge(
+            session.weigh(prompt, estimate, cell=cell), is_over_allowed=request.allow.is_over_allowed
+        )
+        state, warning, message = _find_limits(prompt, estimate, found)
         if not state:
             state = "counted" if estimate.is_counted else "offline" if trouble else "local"
         return Report(
             state,
             estimate,
-            parts=_fit(self._session.counting.count_parts_here(prompt), estimate.prompt_tokens),
-            rates=self._session.counting.rates(prompt),
-            outlook=outlook,
-            budget=budget,
+            parts=_fit(session.counting.count_parts_here(prompt), estimate.prompt_tokens),
+            rates=session.counting.rates(prompt),
+            outlook=session.expect_answer(prompt, cell=cell),
+            budget=found.standing,
+            limit=found.limit,
             warning=warning,
             message=message or (estimate.note if estimate.is_counted else trouble or estimate.note),
             # Asked without trouble, what can be counted has been.
@@ -197,25 +203,23 @@ class Drafts:
             self._troubles.pop(key, None)
         return ""
 
-    def _find_limits(
-        self, prompt: Prompt, estimate: Estimate, outlook: Outlook | None, budget: Budget | None
-    ) -> tuple[State | Literal[""], Nearness, str]:
-        """Return the state, the warning and the sentence where a limit is passed or near."""
-        context, needed = prompt.model.context_tokens, estimate.prompt_tokens + (prompt.max_tokens or 0)
-        if context is not None and needed > context:
-            return "over-context", "", f"{needed:,} tokens with the answer do not fit the context of {context:,}"
-        if budget is not None:
-            currency = estimate.price.currency if estimate.price else self._session.currency
-            verdict = budget.judge(self._session.cost_of_call(estimate, outlook), currency)
-            if verdict == "over":
-                return "over-budget", "", "over the budget: the cell would not be sent"
-            if verdict == "unknown":
-                return "over-budget", "", "the price is unknown, so the budget forbids the call"
-            if verdict == "near":
-                return "", "near-budget", "near the end of the budget"
-        if context is not None and needed > _NEAR_CONTEXT * context:
-            return "", "near-context", "near the end of the context"
-        return "", "", ""
+
+def _find_limits(prompt: Prompt, estimate: Estimate, found: Judgement) -> tuple[State | Literal[""], Nearness, str]:
+    """Return the state, the warning and the sentence where a limit is passed or near."""
+    context, needed = prompt.model.context_tokens, estimate.prompt_tokens + (prompt.max_tokens or 0)
+    if context is not None and needed > context:
+        return "over-context", "", f"{needed:,} tokens with the answer do not fit the context of {context:,}"
+    budget = found.standing.budget if found.standing is not None else None
+    if found.verdict == "over":
+        return "over-budget", "", f"over the budget of {budget}: the cell would not be sent"
+    if found.verdict == "unknown":
+        return "over-budget", "", "the price is unknown, so the budget forbids the call"
+    if found.verdict == "near":
+        limited = f"the answer is limited to {found.limit:,} tokens by" if found.limit is not None else "near the end of"
+        return "", "near-budget", f"{limited} the budget of {budget}"
+    if context is not None and needed > _NEAR_CONTEXT * context:
+        return "", "near-context", "near the end of the context"
+    return "", "", ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +281,10 @@ def report_message(report: Report) -> dict[str, Any]:
         "budget": budget
         and {
             "left": str(max(Decimal(0), budget.left)),
-            "amount": f"{budget.amount:f}",
-            "currency": budget.currency,
+            "amount": f"{budget.budget.amount:f}",
+            # `tokens` where it is none of money.
+            "currency": budget.budget.unit,
+            "per": budget.budget.scope,
         },
+        "limit": report.limit,
     }

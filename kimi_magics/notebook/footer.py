@@ -30,6 +30,8 @@ def format_footer(reply: Reply) -> str:
         )
     if reply.cost is not None:
         parts.append(about + format_money(reply.cost, reply.currency))
+    if reply.limit_note:
+        parts.append(reply.limit_note)
     return " · ".join(parts)
 
 
@@ -52,6 +54,8 @@ def explain_finish(reply: Reply) -> str:
     if reply.is_partial or reply.finish_reason in (None, "stop", "tool_calls"):
         return "" if reply.is_partial or reply.text else _explain_no_text(reply)
     if reply.finish_reason == "length":
+        if reply.limit_note:
+            return f"The answer was cut ({reply.limit_note}): %kimi_budget raises it, --over-budget passes it for once."
         if reply.text:
             return "The answer was cut at the token limit (finish reason: length): raise --max-tokens for the rest."
         return (

@@ -28,7 +28,7 @@ def describe(message: Mapping[str, Any]) -> dict[str, str]:
         "tokens": f"{about}{_tokens(tokens)}",
         "cost": about + _money(tokens, price, "input") if price else "unknown price",
         "share": _share(tokens, message["context"]),
-        "answer": _answer(message["answer"], price),
+        "answer": _answer(message["answer"], price, message["limit"]),
         "budget": _budget(message["budget"]),
         "note": note,
         "hover": _hover(message),
@@ -79,7 +79,9 @@ def _share(tokens: int, context: int | None) -> str:
     return ("< 0.1%" if share < 0.1 else f"{share:.1f}%") + f" of {format_tokens(context)}"
 
 
-def _answer(answer: Mapping[str, Any] | None, price: Mapping[str, str] | None) -> str:
+def _answer(answer: Mapping[str, Any] | None, price: Mapping[str, str] | None, limit: int | None) -> str:
+    if limit is not None:
+        return f"answer up to {limit:,} tokens"
     if answer is None:
         return ""
     low, high = answer["low"], answer["high"]
@@ -91,8 +93,15 @@ def _answer(answer: Mapping[str, Any] | None, price: Mapping[str, str] | None) -
 def _budget(budget: Mapping[str, str] | None) -> str:
     if budget is None:
         return ""
-    left, currency = format_money(Decimal(budget["left"]), budget["currency"]), budget["currency"]
-    return f"{left} left of {format_amount(Decimal(budget['amount']), currency)}"
+    unit = budget["currency"]
+    if unit == "tokens":
+        left, amount = (f"{int(Decimal(budget[name])):,}" for name in ("left", "amount"))
+        amount = f"{amount} tokens"
+    else:
+        left, amount = format_money(Decimal(budget["left"]), unit), format_amount(Decimal(budget["amount"]), unit)
+    if budget["per"] == "call":
+        return f"{amount} per call"
+    return f"{left} left of {amount}" + ("" if budget["per"] == "session" else f" per {budget['per']}")
 
 
 def _hover(message: Mapping[str, Any]) -> str:

@@ -42,17 +42,18 @@ if TYPE_CHECKING:
     from kimi_magics.notebook.toolbar import Toolbar
 
 
-def _guard(magic: Callable[..., None]) -> Callable[..., None]:
+def _guard(magic: Callable[..., Any]) -> Callable[..., Any]:
     """Show the help that was asked for, and let an interrupt fail the cell in one line like any other error."""
 
     @functools.wraps(magic)
     def guarded(
         self: KimiMagics, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None
-    ) -> None:
+    ) -> Any:
         try:
-            magic(self, line, cell, local_ns)
+            return magic(self, line, cell, local_ns)
         except HelpRequested as help_text:
             print(help_text)  # noqa: T201 — this is the output
+            return None
         except KeyboardInterrupt:
             raise InterruptedReplyError("interrupted", remedy="run the cell again") from None
 
@@ -91,7 +92,7 @@ class KimiMagics(Magics):
             if self._session is None:
                 from kimi_magics.notebook.session import Session
 
-                self._session = Session()
+                self._session = Session(notebook=self._find_notebook)
             return self._session
 
     @property
@@ -270,10 +271,19 @@ class KimiMagics(Magics):
     @line_magic
     @_guard
     def kimi_budget(self, line: str, cell: None = None, local_ns: None = None) -> None:  # noqa: D102
-        from kimi_magics.notebook.reports import report_budget
+        from kimi_magics.notebook.budget_report import report_budget
 
         report_budget(self.session, self._read("kimi_budget", line, None))
         self._tell_settings()
+
+    @no_var_expand
+    @line_magic
+    @_guard
+    def kimi_usage(self, line: str, cell: None = None, local_ns: None = None) -> Any:  # noqa: D102
+        from kimi_magics.notebook.usage_report import report_usage
+
+        ask, names = PARSERS["kimi_usage"].parse_names(line)
+        return report_usage(self.session, ask, names)
 
     @no_var_expand
     @line_magic
@@ -430,7 +440,7 @@ class KimiMagics(Magics):
         reply = self.session.open_reply(prompt)
         is_kept = is_whole = False
         try:
-            self.session.call(prompt, reply=reply, view=view, cell=cell, follow=request.follow)
+            self.session.call(prompt, reply=reply, view=view, cell=cell, follow=request.follow, allow=request.allow)
             is_kept = is_whole = True
         except KimiError as error:
             # A refused call leaves the variables alone; one that was stopped leaves what had arrived.
@@ -445,6 +455,8 @@ class KimiMagics(Magics):
                 self._bind(reply, out)
             if self._gauge is not None:
                 self._gauge.tell_run(reply, cell=cell, expected=expected)
+            for notice in self.session.take_notices():
+                self._say(notice)
         self._end(request, reply, is_in_cell=is_in_cell)
 
     def _end(self, request: Request, reply: Reply, *, is_in_cell: bool) -> None:
@@ -456,6 +468,12 @@ class KimiMagics(Magics):
             said.append(propose_code(self._shell, reply.text, insert=self._insert_cell, is_in_cell=is_in_cell))
         if is_in_cell and any(said):
             self._say("\n".join(filter(None, said)))
+
+    def _find_notebook(self) -> str:
+        from kimi_magics.notebook.page_pictures import find_notebook
+
+        path = find_notebook(self._shell.user_ns)
+        return "" if path is None else str(path.resolve())
 
     def _insert_cell(self, source: str) -> bool:
         return self._gauge is not None and self._gauge.insert_cell(source)

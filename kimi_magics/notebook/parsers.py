@@ -100,11 +100,28 @@ PARSERS: dict[str, LineParser] = {
     ),
     "kimi_budget": LineParser(
         "%kimi_budget",
-        "Show what may be spent in this session, or set it. A call that would pass it is refused before it is sent:\n"
-        "what was spent, the prompt, and the longest answer that is expected count.",
-        options=(_JSON,),
-        usage="%kimi_budget [AMOUNT [USD|CNY] | off]",
-        examples="examples:\n  %kimi_budget 0.50\n  %kimi_budget 5 CNY\n  %kimi_budget off",
+        "Show what may be spent and what is left, set a budget, or take it away. No call can pass a budget: its answer\n"
+        "is limited to what the rest pays for, and where that is no useful answer, it is refused before it is sent.\n"
+        "Calls of all kernels count; a budget holds in this session, or with --save in all.",
+        options=(Option(("--save",), "for all sessions"), _JSON),
+        usage="%kimi_budget [AMOUNT [USD|CNY|tokens] [per call|session|notebook|day|week|month] | off [per …]]",
+        examples="examples:\n  %kimi_budget 0.50\n  %kimi_budget --save 2 USD per day\n"
+        "  %kimi_budget 100k tokens per notebook\n  %kimi_budget off per day\n  %kimi_budget off",
+    ),
+    "kimi_usage": LineParser(
+        "%kimi_usage",
+        "Show what calls took: of all kernels, as the ledger has it. Neither prompts nor answers are in it.",
+        options=(
+            Option(("--by",), "sum up by this", choices=("model", "notebook", "day", "cell")),
+            Option(("--csv",), "print CSV"),
+            Option(("--df",), "return a pandas DataFrame"),
+            Option(("--plot",), "show the spending over time, by model"),
+            Option(("--reprice",), "at the prices of today; the ledger stays as it is"),
+            _JSON,
+        ),
+        usage="%kimi_usage [today|week|month|all] [flags]",
+        examples="examples:\n  %kimi_usage\n  %kimi_usage today\n  %kimi_usage month --by day\n"
+        "  calls = %kimi_usage all --df\n  %kimi_usage month --plot",
     ),
     "kimi_config": LineParser(
         "%kimi_config",

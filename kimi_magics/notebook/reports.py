@@ -6,16 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 from kimi_magics.client.access import check_base_url
 from kimi_magics.core.ask import Ask
-from kimi_magics.core.budget import Budget, read_budget
 from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt, adapt
-from kimi_magics.core.usage import Price, format_amount, format_money
+from kimi_magics.core.usage import Price, format_money
 from kimi_magics.errors import CallError, ConfigError, MissingKeyError, PromptError
 from kimi_magics.notebook.bundles import display_bundle
 from kimi_magics.notebook.session import Session, base_url
@@ -185,40 +183,6 @@ def show_media(session: Session, prompt: Prompt) -> None:
         from kimi_magics.notebook.thumbnails import describe_media, media_bundle
 
         display_bundle(media_bundle(describe_media(prompt, count=session.counting.recall_medium)))
-
-
-# ---------------------------------------------------------------- budget
-
-
-def report_budget(session: Session, ask: Ask) -> None:
-    """Show the budget of the session; set it first when an amount is given, or take it away with `off`."""
-    if ask.text.strip():
-        session.set_budget(_read_budget(ask.text.strip()))
-    budget, currency = session.budget, session.currency
-    spent = session.history.spent(budget.currency if budget else currency)
-    if ask.json:
-        print_json(
-            {
-                "budget": str(budget.amount) if budget else None,
-                "spent": str(spent),
-                "left": str(budget.left) if budget else None,
-                "currency": budget.currency if budget else currency,
-            }
-        )
-    elif budget is None:
-        print(f"no budget; {format_money(spent, currency)} was spent in this session")  # noqa: T201 — the output
-    else:
-        amount = format_amount(budget.amount, budget.currency)
-        was, left = (format_money(figure, budget.currency) for figure in (spent, max(Decimal(0), budget.left)))
-        print(f"budget of this session: {amount}; {was} was spent, {left} is left")  # noqa: T201 — the output
-
-
-def _read_budget(text: str) -> Budget | None:
-    if text.lower() in ("off", "none"):
-        return None
-    return read_budget(
-        text, currency="USD", remedy="write an amount and USD or CNY, as in %kimi_budget 0.50 USD, or off"
-    )
 
 
 # ---------------------------------------------------------------- settings

@@ -17,6 +17,7 @@ from kimi_magics.core.prompt import Additions, Prompt, fill_system
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.tools import WEB_SEARCH
 from kimi_magics.errors import MagicLineError
+from kimi_magics.notebook.spending import ASK, Allowance
 from kimi_magics.notebook.templates import apply_template
 from kimi_magics.notebook.values import write_value
 from kimi_magics.store.templates import Templates
@@ -54,6 +55,8 @@ class Request:
     dropped: int = 0
     #: Whether code of the answer goes into a new cell.
     makes_cell: bool = False
+    #: What the user allows for this once.
+    allow: Allowance = ASK
 
     def describe_dropped(self) -> str:
         """Return what to tell of turns that were left out; empty when there are none."""
@@ -147,6 +150,7 @@ class RequestBuilder:
             asked=whole[-len(context) - 1 :],
             dropped=dropped,
             makes_cell=ask.code,
+            allow=Allowance(is_over_allowed=ask.over_budget),
         )
 
     def _find_system(self, ask: Ask, variables: Mapping[str, Any], place: Place | None) -> str | None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from kimi_magics.client.access import Key, check_base_url
 from kimi_magics.client.http import KimiClient
 from kimi_magics.core.ask import Ask
-from kimi_magics.core.budget import Budget
+from kimi_magics.core.budget import USEFUL_TOKENS, Demand
 from kimi_magics.core.estimate import Estimate, check_context
 from kimi_magics.core.events import Event
 from kimi_magics.core.media import NO_MEDIA, Media, Video
@@ -29,12 +29,13 @@ from kimi_magics.core.wire import preview_body, prompt_hash
 from kimi_magics.errors import CallError, ConfigError, MissingKeyError
 from kimi_magics.notebook.counting import Counting
 from kimi_magics.notebook.history import History
+from kimi_magics.notebook.spending import ASK, Allowance, Booking, Spending, note_limit
 from kimi_magics.notebook.uploads import Sender, Uploads, has_media
 from kimi_magics.notebook.values import write_value
 from kimi_magics.store.alts import AltStore
 from kimi_magics.store.catalog import load_catalog
 from kimi_magics.store.config import Config
-from kimi_magics.store.prices import find_price, prefetch
+from kimi_magics.store.prices import find_price, is_loaded, prefetch
 
 DEFAULT_BASE_URL = "https://api.moonshot.ai/v1"
 #: The local count may be wrong by this part; only nearer to a limit is the API's own count worth a request.
@@ -75,7 +76,8 @@ def _name_extras(prompt: Prompt) -> str:
 class Session:
     """One kernel's link to the API; made at the first use of a magic."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, *, notebook: Callable[[], str] = lambda: "") -> None:
+        """Take the settings, and what names the notebook that is open now, or nothing."""
         self.config = config or Config()
         self.catalog = load_catalog()
         #: What the host itself said of its models, by name.
@@ -85,8 +87,9 @@ class Session:
         self.history = History()
         #: The alt texts that were written before, here or elsewhere.
         self.alts = AltStore()
-        #: What may be spent in this session; what was spent is in the history.
-        self._budget: Budget | None = None
+        #: What only the user can do something about, to be told below the next answer.
+        self._notices: list[str] = []
+        self.spending = Spending(self.config, notebook=notebook, tell=self._notices.append)
         self._client: KimiClient | None = None
         self._client_for: tuple[str, str, float] | None = None
         self._lock = threading.Lock()
@@ -111,8 +114,15 @@ class Session:
     def close(self) -> None:
         """Close the connections and keep what was learnt."""
         self.counting.save()
+        self.spending.close()
         with self._lock:
             self._close_client()
+
+    def take_notices(self) -> list[str]:
+        """Return what is to be told, once."""
+        told = self._notices[:]
+        del self._notices[: len(told)]
+        return told
 
     def _close_client(self) -> None:
         if self._client is not None:
@@ -205,8 +215,11 @@ class Session:
         known = self.counting.recall(prompt)
         return self.counting.count_here(prompt) if known is None else known + self.counting.count_extras_here(prompt)
 
-    def estimate(self, prompt: Prompt, *, may_ask: bool = True) -> Estimate:
-        """Return the tokens and cost of `prompt`: counted by the API, or here when it cannot or may not be asked."""
+    def estimate(self, prompt: Prompt, *, may_ask: bool = True, with_price: bool = True) -> Estimate:
+        """Return the tokens and cost of `prompt`: counted by the API, or here when it cannot or may not be asked.
+
+        The first price of a kernel takes a second to be found; without one nobody waits for it.
+        """
         note, is_counted, added = "", True, 0
         try:
             tokens = self.count(prompt) if may_ask else self.counting.recall(prompt, skip=self._uncounted(prompt))
@@ -223,7 +236,7 @@ class Session:
             note = (
                 note or f"≈ {added:,} tokens of {_name_extras(prompt)} are counted here, as the API does not count them"
             )
-        price = self.price_of(prompt.model)
+        price = self.price_of(prompt.model) if with_price else None
         if price and price.web_search and any(tool.kind == "builtin_function" for tool in prompt.tools):
             fee = f"each search of the web costs {format_money(price.web_search, price.currency)} on top"
             note = f"{note}; {fee}" if note else fee
@@ -246,7 +259,14 @@ class Session:
         )
 
     def call(
-        self, prompt: Prompt, *, reply: Reply, view: View, cell: str | None = None, follow: Follow | None = None
+        self,
+        prompt: Prompt,
+        *,
+        reply: Reply,
+        view: View,
+        cell: str | None = None,
+        follow: Follow | None = None,
+        allow: Allowance = ASK,
     ) -> None:
         """Send `prompt` and show the answer as it comes; `follow` says what comes after it.
 
@@ -254,48 +274,60 @@ class Session:
         """
         client = self.client
         self._check_context(prompt)
-        self._check_budget(prompt, cell=cell)
-        prefetch()
+        booking = self._book(prompt, cell=cell, allow=allow)
+        error: BaseException | None = None
         try:
             weights = self.counting.weights(prompt.model)
             # What a tool returns may be an image.
             is_plain = not has_media(prompt) and not prompt.tools
-            transport: Transport = client if is_plain else self._sender(client, prompt, reply, view, cell)
+            transport: Transport = client if is_plain else self._sender(client, prompt, reply, view, cell, booking)
+            note_limit(reply, booking)
             run(
-                prompt,
+                booking.prompt,
                 reply=reply,
                 transport=transport,
                 view=view,
                 clock=time.monotonic,
                 weights=weights,
-                follow=follow and self._guard(follow, cell),
+                follow=follow and self._guard(follow, cell, booking),
             )
+        except BaseException as failure:
+            error = failure
+            raise
         finally:
+            booking.settle(reply, error)
             self.history.add(reply, model=prompt.model.name, cell=cell)
             # Several requests, and what the endpoint does not count, say nothing of this prompt's text.
             is_bare = reply.steps == 1 and not prompt.tools and prompt.format is None
             if is_bare and reply.has_usage and not reply.usage.estimated and self.counting.recall(prompt) is None:
                 self.counting.learn(prompt, reply.usage.prompt_tokens)
 
-    def _guard(self, follow: Follow, cell: str | None) -> Follow:
+    def _guard(self, follow: Follow, cell: str | None, booking: Booking) -> Follow:
         """Return `follow` with the checks of a first request before every further one."""
 
         def guarded(prompt: Prompt, reply: Reply) -> Generator[Event, None, Prompt | None]:
             following = yield from follow(prompt, reply)
-            if following is not None:
-                self._check_context(following)
-                self._check_budget(following, cell=cell, under_way=reply)
-            return following
+            if following is None:
+                return None
+            self._check_context(following)
+            limited = booking.extend(following, self._weigh_surely(following, cell=cell, under_way=reply))
+            note_limit(reply, booking)
+            return limited
 
         return guarded
 
-    def _sender(self, client: KimiClient, prompt: Prompt, reply: Reply, view: View, cell: str | None) -> Sender:
+    def _sender(
+        self, client: KimiClient, prompt: Prompt, reply: Reply, view: View, cell: str | None, booking: Booking
+    ) -> Sender:
         """Return what uploads before it sends; a budget is asked again about what could not be counted before."""
         has_uncounted = bool(self._uncounted(prompt))
 
-        def check(sent: Prompt) -> None:
-            if has_uncounted:
-                self._check_budget(sent, cell=cell, is_counted=True)
+        def check(sent: Prompt) -> Prompt:
+            if not has_uncounted or not self.spending.budgets():
+                return sent
+            limited = booking.extend(sent, self.weigh(sent, self.estimate(sent), cell=cell))
+            note_limit(reply, booking)
+            return limited
 
         return Sender(client, self.uploads, tell=lambda event: view.show(reply, event), check=check)
 
@@ -315,40 +347,64 @@ class Session:
             return  # the host will decide
         check_context(prompt, counted, is_counted=True)
 
-    # ------------------------------------------------------------ the budget
+    # ------------------------------------------------------------ what may be spent
 
-    @property
-    def budget(self) -> Budget | None:
-        """What may be spent in this session, and what was; None when there is no limit."""
-        if self._budget is None:
-            return None
-        return replace(self._budget, spent=self.history.spent(self._budget.currency))
+    def weigh(
+        self, prompt: Prompt, estimate: Estimate, *, cell: str | None, margin: float = 0.0, under_way: Reply | None = None
+    ) -> Demand:
+        """Return what a call may take by an estimate; `margin` is put on what is not counted by the API.
 
-    def set_budget(self, budget: Budget | None) -> None:
-        """Set the limit of this session, or take it away."""
-        self._budget = budget
-
-    def cost_of_call(self, estimate: Estimate, outlook: Outlook | None) -> Decimal | None:
-        """Return what a call is taken to cost: the prompt, uncached, and the longest answer that is expected."""
-        answer = outlook.high if outlook else 0
-        return estimate.price.cost_of(Usage(estimate.prompt_tokens, answer)) if estimate.price else None
-
-    def _check_budget(
-        self, prompt: Prompt, *, cell: str | None, is_counted: bool = False, under_way: Reply | None = None
-    ) -> None:
-        """Raise BudgetError when the call does not fit the budget; what the reply `under_way` took counts as spent.
-
-        The API's own count decides near its end, or with `is_counted` at once.
+        What the reply `under_way` took is part of it.
         """
-        budget = self.budget
-        if budget is None:
-            return
-        if under_way is not None and under_way.cost is not None and under_way.currency == budget.currency:
-            budget = replace(budget, spent=budget.spent + under_way.cost)
-        outlook, estimate = self.expect_answer(prompt, cell=cell), self.estimate(prompt, may_ask=False)
-        currency = estimate.price.currency if estimate.price else self.currency
-        doubtful = replace(estimate, prompt_tokens=int(estimate.prompt_tokens * (1 + _LOCAL_DOUBT)))
-        is_near = budget.judge(self.cost_of_call(doubtful, outlook), currency) == "over"
-        if not estimate.is_counted and (is_counted or is_near):
-            estimate = self.estimate(prompt)
-        budget.check(self.cost_of_call(estimate, outlook), currency, model=prompt.model.name)
+        outlook, limit = self.expect_answer(prompt, cell=cell), prompt.output_limit
+        uncertain = estimate.added_tokens if estimate.is_counted else estimate.prompt_tokens
+        likely = outlook.low if outlook is not None and outlook.low is not None else USEFUL_TOKENS
+        taken = under_way.usage if under_way is not None else Usage()
+        return Demand(
+            model=prompt.model.name,
+            prompt_tokens=estimate.prompt_tokens + int(margin * uncertain),
+            answer_tokens=limit,
+            useful_tokens=max(1, likely if limit is None else min(likely, limit)),
+            expected_tokens=outlook.high if outlook is not None else None,
+            price=estimate.price,
+            currency=self.currency,
+            taken=taken,
+            taken_cost=under_way.cost if under_way is not None and under_way.has_usage else Decimal(0),
+        )
+
+    def _weigh_surely(self, prompt: Prompt, *, cell: str | None, under_way: Reply | None = None) -> Demand:
+        """Return what a call may take at most: by what is known here, where that is far from any limit, else counted."""
+        may_wait = is_loaded() or self.spending.needs_price()
+        estimate = self.estimate(prompt, may_ask=False, with_price=may_wait)
+        demand = self.weigh(prompt, estimate, cell=cell, margin=_LOCAL_DOUBT, under_way=under_way)
+        if estimate.is_counted or not self.spending.budgets() or self.spending.judge(demand).verdict == "fits":
+            return demand
+        return self.weigh(prompt, self.estimate(prompt), cell=cell, margin=_LOCAL_DOUBT, under_way=under_way)
+
+    def _book(self, prompt: Prompt, *, cell: str | None, allow: Allowance) -> Booking:
+        """Put aside what a call may take. Raises BudgetError and ConfigError."""
+        demand = self._weigh_surely(prompt, cell=cell)
+        allow.confirm(demand, self.config.get("confirm"))
+        booking = self.spending.begin(
+            prompt,
+            demand,
+            host=_site(),
+            cell=cell,
+            expected_tokens=self.expect_tokens(prompt),
+            is_over_allowed=allow.is_over_allowed,
+            find_cheaper=self._find_cheaper,
+        )
+        if demand.price is None:
+            prefetch(lambda: booking.price(self.weigh(prompt, self.estimate(prompt, may_ask=False), cell=cell)))
+        return booking
+
+    def _find_cheaper(self, demand: Demand) -> tuple[str, Decimal] | None:
+        """Return the cheapest live model that costs less than the one of a call that was refused, and what it takes."""
+        costs = []
+        for model in self.catalog.live():
+            price = self.price_of(model)
+            if price is not None and price.currency == demand.currency and model.name != demand.model:
+                costs.append((price.cost_of(Usage(demand.prompt_tokens, demand.useful_tokens)), model.name))
+        own = demand.price and demand.price.cost_of(Usage(demand.prompt_tokens, demand.useful_tokens))
+        cost, name = min(costs, default=(None, ""))
+        return (name, cost) if cost is not None and own is not None and cost < own else None

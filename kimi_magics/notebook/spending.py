@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, TypeVar
 
 from kimi_magics.core.budget import (
     Budget,
@@ -20,29 +19,31 @@ from kimi_magics.core.budget import (
     Source,
     Standing,
     Verdict,
+    decide,
     explain,
     is_same,
     judge,
+    read_budget,
     read_budgets,
     replace_budget,
     tightest,
 )
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
-from kimi_magics.core.usage import Price, Usage
+from kimi_magics.core.usage import Usage, format_money
 from kimi_magics.core.wire import prompt_hash
 from kimi_magics.errors import (
     ApiError,
-    ConfigError,
+    BudgetError,
     ConnectionFailedError,
     InterruptedReplyError,
     ReadTimeoutError,
     RefusedError,
     ReplyBrokenError,
 )
+from kimi_magics.notebook.asking import NobodyToAskError, ask_yes
 from kimi_magics.store.config import Config
 from kimi_magics.store.ledger import Entry, Ledger, Outcome, Reservation
-from kimi_magics.store.prices import is_loaded, prefetch
 
 #: What the host did not take was not billed; nor what never reached it.
 _NOT_BILLED = (RefusedError, ApiError, ConnectionFailedError)
@@ -50,6 +51,54 @@ _NOT_BILLED = (RefusedError, ApiError, ConnectionFailedError)
 _PERHAPS_BILLED = (InterruptedReplyError, ReadTimeoutError, ReplyBrokenError)
 
 _FindCheaper = Callable[[Demand], tuple[str, Decimal] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the budgets make of a call that would be sent now, by the `standing` that leaves least for it.
+
+    `limit` is the longest answer in tokens, where a budget shortens it.
+    """
+
+    verdict: Verdict
+    standing: Standing | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What the user allows for one call: to pass the budgets, or not to be asked about its cost."""
+
+    is_over_allowed: bool = False
+    is_agreed: bool = False
+
+    def confirm(self, demand: Demand, threshold: str) -> None:
+        """Ask whether a call is to be sent that may cost more than the setting `confirm`. Raises BudgetError."""
+        if threshold == "off" or self.is_over_allowed or self.is_agreed:
+            return
+        most = read_budget(threshold)
+        answer = demand.expected_tokens if demand.expected_tokens is not None else demand.answer_tokens
+        cost = demand.cost(answer or 0)
+        currency = demand.price.currency if demand.price else demand.currency
+        if cost is not None and currency == most.unit and cost <= most.amount:
+            return
+        what = "costs what nobody knows" if cost is None else f"may cost {format_money(cost, currency)}"
+        remedy = f"%kimi_config confirm=… sets when to ask ({threshold} now); --over-budget sends it without a question"
+        try:
+            is_agreed = ask_yes(f"this call {what}; send it? [y/N] ")
+        except NobodyToAskError:
+            what, is_agreed = f"{what}, and there is nobody to ask", False
+        if not is_agreed:
+            raise BudgetError(f"not sent: the call {what}", remedy=remedy)
+
+
+ASK = Allowance()
+
+
+def note_limit(reply: Reply, booking: Booking) -> None:
+    """Have the reply say that a budget shortened its answer."""
+    budget, limit = booking.limited_by, booking.prompt.max_tokens
+    reply.limit_note = f"answer limited to {limit:,} tokens by the budget of {budget}" if budget and limit else ""
 
 
 class Spending:
@@ -125,10 +174,16 @@ class Spending:
         budgets = self.budgets()
         return self.ledger.standings(budgets, self._entry()) if budgets else ()
 
-    def judge(self, demand: Demand) -> tuple[Verdict, Standing | None]:
-        """Return what the budgets make of a call, and the one that leaves least for it; nothing is put aside."""
+    def judge(self, demand: Demand, *, is_over_allowed: bool = False) -> Judgement:
+        """Return what the budgets make of a call; nothing is put aside."""
         standings = self.standings()
-        return judge(demand, standings), tightest(demand, standings)
+        decision = decide(demand, standings, is_over_allowed=is_over_allowed)
+        verdict = "fits" if is_over_allowed else judge(demand, standings)
+        if isinstance(decision, Refusal):
+            return Judgement(verdict, decision.standing)
+        by = decision.limited_by
+        held = next((one for one in standings if one.budget is by), None) if by else tightest(demand, standings)
+        return Judgement(verdict, held, decision.answer_tokens)
 
     def needs_price(self) -> bool:
         """Whether a call cannot be judged without a price."""
@@ -206,7 +261,8 @@ class Booking:
             if isinstance(granted, Refusal):
                 raise explain(granted, cheaper=self._find_cheaper(demand))
             self._reservation = granted
-        return self._limit(prompt)
+            self.prompt = self._limit(prompt)
+            return self.prompt
 
     def price(self, demand: Demand) -> None:
         """Put in what the call may cost, once the price is known; not to hold a budget, but to be known if it dies."""

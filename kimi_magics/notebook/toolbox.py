@@ -10,6 +10,7 @@ from kimi_magics.core.events import Event, ToolCalled, ToolReturned
 from kimi_magics.core.messages import Message, ToolCall
 from kimi_magics.core.tools import WEB_SEARCH_NAME, Tool, check_tools
 from kimi_magics.errors import ToolError
+from kimi_magics.notebook.asking import NobodyToAskError, ask_yes
 from kimi_magics.notebook.functions import ArgumentsError, Function
 from kimi_magics.notebook.results import Result, cut_text, write_result
 
@@ -110,14 +111,11 @@ def ask_user(call: ToolCall) -> bool:
     Interrupting the kernel at the question raises KeyboardInterrupt, as elsewhere.
     """
     try:
-        answer = input(f"allow {write_call(call)}? [y/N] ")
-    except (EOFError, OSError, RuntimeError) as error:
-        # IPython's StdinNotImplementedError is a RuntimeError by way of NotImplementedError.
+        return ask_yes(f"allow {write_call(call)}? [y/N] ")
+    except NobodyToAskError as error:
         raise ToolError(
-            f"--ask has nobody to ask: {type(error).__name__}: the cell runs without a place to type an answer",
-            remedy="run it where input() works, or leave out --ask",
+            f"--ask has nobody to ask: {error.message}", remedy="run it where input() works, or leave out --ask"
         ) from None
-    return answer.strip().lower() in ("y", "yes")
 
 
 def write_call(call: ToolCall) -> str:

@@ -166,18 +166,17 @@ class Uploads:
 class Sender:
     """Uploads what must be at the host, then sends the request; see `core.ports.Transport`.
 
-    `check` may refuse the request once its media can be counted.
+    `check` may refuse the request once its media can be counted, and returns what is sent.
     """
 
     def __init__(
-        self, client: KimiClient, uploads: Uploads, *, tell: Tell, check: Callable[[Prompt], None] = lambda prompt: None
+        self, client: KimiClient, uploads: Uploads, *, tell: Tell, check: Callable[[Prompt], Prompt] = lambda prompt: prompt
     ) -> None:
         self._client, self._uploads, self._tell, self._check = client, uploads, tell, check
 
     def send(self, prompt: Prompt) -> Generator[Event, None, None]:
         """Yield the events of the call. Raises CallError, and what `check` raises."""
-        sent = self._uploads.attach(prompt, self._client, tell=self._tell)
-        self._check(sent)
+        sent = self._check(self._uploads.attach(prompt, self._client, tell=self._tell))
         try:
             yield from self._client.send(sent)
         except (BadRequestError, NotFoundError):
