@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import kimi_magics
-from kimi_magics.core.budget import Budget
+from kimi_magics.core.budget import Budget, Standing
 from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.events import Completed, Finished, NextStep, TextDelta, UsageReported
 from kimi_magics.core.outlook import Outlook
@@ -64,7 +64,7 @@ REPORTS: dict[str, Report] = {
         Estimate(_MODEL, 52_000, is_counted=True, price=_PRICE),
         parts={"draft": 51_992, "template": 8},
         outlook=Outlook(2000, "--max-tokens"),
-        budget=Budget(Decimal("0.5"), "USD", Decimal("0.3712")),
+        budget=Standing(Budget(Decimal("0.5")), Decimal("0.3712")),
         warning="near-budget",
         message="near the end of the budget",
     ),
@@ -72,8 +72,24 @@ REPORTS: dict[str, Report] = {
         "over-budget",
         Estimate(_MODEL, 52_000, is_counted=True, price=_PRICE),
         parts={"draft": 52_000},
-        budget=Budget(Decimal("0.01"), "USD", Decimal("0.02")),
-        message="over the budget: the cell would not be sent",
+        budget=Standing(Budget(Decimal("0.01"), scope="day"), Decimal("0.02")),
+        message="over the budget of $0.01 per day: the cell would not be sent",
+    ),
+    "a budget of tokens that shortens the answer": Report(
+        "counted",
+        Estimate(_MODEL, 52_000, is_counted=True, price=_PRICE),
+        parts={"draft": 52_000},
+        outlook=Outlook(20_000, "--max-tokens"),
+        budget=Standing(Budget(Decimal(60_000), "tokens", "notebook")),
+        limit=8_000,
+        warning="near-budget",
+        message="the answer is limited to 8,000 tokens by the budget of 60,000 tokens per notebook",
+    ),
+    "a budget for each call": Report(
+        "counted",
+        Estimate(_MODEL, 500, is_counted=True, price=_PRICE),
+        parts={"draft": 500},
+        budget=Standing(Budget(Decimal("0.05"), "CNY", "call")),
     ),
     "over the context": Report(
         "over-context",

@@ -272,15 +272,15 @@ def _round_up(amount: Decimal) -> Decimal:
 # ---------------------------------------------------------------- what is typed
 
 
-def read_budget(text: str, *, source: Source = "session") -> Budget:
-    """Read `0.50`, `$2 per day`, `5 CNY per notebook`, `100k tokens per session`; USD and session unless said.
+def read_budget(text: str, *, source: Source = "session", currency: str = "USD") -> Budget:
+    """Read `0.50`, `$2 per day`, `5 CNY per notebook`, `100k tokens per session`; `currency` and session unless said.
 
     Raises ConfigError.
     """
     match = _WORDS.fullmatch(text.strip())
     if match is None:
         raise _not_a_budget(text)
-    unit = (match["unit"] or {"$": "USD", "¥": "CNY"}.get(match["sign"] or "", "USD")).upper()
+    unit = (match["unit"] or {"$": "USD", "¥": "CNY"}.get(match["sign"] or "", currency)).upper()
     unit = TOKENS if unit in ("TOKEN", "TOKENS") else unit
     scope = (match["scope"] or "session").lower()
     try:

@@ -19,6 +19,7 @@ from kimi_magics.core.usage import format_amount, format_money, format_tokens
 from kimi_magics.errors import (
     BadRequestError,
     BudgetError,
+    ConfigError,
     ImageError,
     InterruptedReplyError,
     KimiError,
@@ -33,6 +34,7 @@ from kimi_magics.notebook.alt_quote import Item, Quote, Quoter, make_item, quote
 from kimi_magics.notebook.alt_targets import Target, find_targets, write_alts
 from kimi_magics.notebook.describe import keep_alt, read_language
 from kimi_magics.notebook.session import Session
+from kimi_magics.notebook.spending import Allowance
 from kimi_magics.store.notebooks import Notebook, read_notebook, write_notebook
 
 #: Errors of one picture; any other would befall the next one too.
@@ -104,6 +106,8 @@ class _Command:
         self._agree = agree
         self._language = read_language(session.config.get("language") if order.language is None else order.language)
         self._budget = None if order.budget is None else _read_budget(order.budget, session.currency)
+        if self._budget is not None:
+            session.spending.set(self._budget, save=False)
         self._progress = Progress()
         ask = Ask(model=order.model)
         self._quoter = Quoter(session, ask=ask, language=self._language, tell=self._progress.tell)
@@ -143,18 +147,19 @@ class _Command:
             tell(f"kimi-magics: {trouble}")
 
     def _check_budget(self, quote: Quote) -> None:
-        if self._budget is None or not quote.of("ask"):
+        """Hold the quote against what the order allows; each picture is held against all budgets before it is sent."""
+        budget = self._budget
+        if budget is None or not quote.of("ask"):
             return
-        verdict = self._budget.judge(quote.cost, quote.currency)
-        amount = format_amount(self._budget.amount, self._budget.currency)
-        if verdict == "unknown":
+        if budget.is_money and (quote.cost is None or quote.currency != budget.unit):
             raise BudgetError(
-                f"the price is not known in {self._budget.currency}, and there is a budget of {amount} to keep",
+                f"the price is not known in {budget.unit}, and there is a budget of {budget.write(budget.amount)} to keep",
                 remedy="%kimi_config --save price.MODEL=cached/input/output sets one; or leave --budget out",
             )
-        if verdict == "over" and quote.cost is not None:
+        if quote.cost is not None and quote.cost > budget.amount:
             raise BudgetError(
-                f"{format_money(quote.cost, quote.currency)} is expected, over the budget of {amount}",
+                f"{format_money(quote.cost, quote.currency)} is expected,"
+                f" over the budget of {budget.write(budget.amount)}",
                 remedy="raise --budget, name fewer notebooks, or choose a cheaper model with --model",
             )
 
@@ -221,20 +226,15 @@ class _Command:
         if known is not None and (alt := clean_alt(known.text)):
             return alt, True
         prompt = self._quoter.build(target, label=label)
-        if self._budget is not None:
-            spent = self._session.history.spent(self._budget.currency)
-            budget = Budget(self._budget.amount, self._budget.currency, spent)
-            estimate, _, cost = self._quoter.expect(prompt, may_ask=False)
-            currency = estimate.price.currency if estimate.price else self._budget.currency
-            if budget.judge(cost, currency) in ("over", "unknown"):
-                amount = format_amount(budget.amount, budget.currency)
-                raise BudgetError(
-                    f"the next picture would pass the budget of {amount}:"
-                    f" {format_money(spent, budget.currency)} was spent",
-                    remedy="raise --budget and run the command again: it goes on where it stopped",
-                )
         reply = self._session.open_reply(prompt)
-        self._session.call(prompt, reply=reply, view=Waits(self._progress))
+        try:
+            # What all of it costs was agreed to before.
+            self._session.call(prompt, reply=reply, view=Waits(self._progress), allow=Allowance(is_agreed=True))
+        except BudgetError as error:
+            raise BudgetError(
+                f"the next picture would pass a budget: {error.message}",
+                remedy="raise --budget, or what %kimi_budget sets, and run the command again: it goes on where it stopped",
+            ) from None
         return keep_alt(self._session, target.digest, self._language, reply), False
 
     def _fail(self, error: KimiError) -> None:
@@ -281,7 +281,13 @@ def _put(notebook: Notebook, group: list[Target], alt: str) -> tuple[Notebook, i
 
 
 def _read_budget(text: str, currency: str) -> Budget:
-    return read_budget(text, currency=currency, remedy="write an amount, as in --budget 0.50")
+    try:
+        budget = read_budget(text, currency=currency)
+    except ConfigError as error:
+        raise ConfigError(error.message, remedy="write an amount, as in --budget 0.50") from None
+    if not budget.is_money or budget.scope != "session":
+        raise ConfigError(f"{text!r} is not an amount of money", remedy="write an amount, as in --budget 0.50")
+    return budget
 
 
 def _distinct(paths: Sequence[Path]) -> list[Path]:

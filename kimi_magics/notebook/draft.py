@@ -215,7 +215,9 @@ def _find_limits(prompt: Prompt, estimate: Estimate, found: Judgement) -> tuple[
     if found.verdict == "unknown":
         return "over-budget", "", "the price is unknown, so the budget forbids the call"
     if found.verdict == "near":
-        limited = f"the answer is limited to {found.limit:,} tokens by" if found.limit is not None else "near the end of"
+        limited = (
+            f"the answer is limited to {found.limit:,} tokens by" if found.limit is not None else "near the end of"
+        )
         return "", "near-budget", f"{limited} the budget of {budget}"
     if context is not None and needed > _NEAR_CONTEXT * context:
         return "", "near-context", "near the end of the context"

@@ -46,9 +46,7 @@ def _guard(magic: Callable[..., Any]) -> Callable[..., Any]:
     """Show the help that was asked for, and let an interrupt fail the cell in one line like any other error."""
 
     @functools.wraps(magic)
-    def guarded(
-        self: KimiMagics, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None
-    ) -> Any:
+    def guarded(self: KimiMagics, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
         try:
             return magic(self, line, cell, local_ns)
         except HelpRequested as help_text:

@@ -350,7 +350,13 @@ class Session:
     # ------------------------------------------------------------ what may be spent
 
     def weigh(
-        self, prompt: Prompt, estimate: Estimate, *, cell: str | None, margin: float = 0.0, under_way: Reply | None = None
+        self,
+        prompt: Prompt,
+        estimate: Estimate,
+        *,
+        cell: str | None,
+        margin: float = 0.0,
+        under_way: Reply | None = None,
     ) -> Demand:
         """Return what a call may take by an estimate; `margin` is put on what is not counted by the API.
 

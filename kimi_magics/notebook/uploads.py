@@ -170,7 +170,12 @@ class Sender:
     """
 
     def __init__(
-        self, client: KimiClient, uploads: Uploads, *, tell: Tell, check: Callable[[Prompt], Prompt] = lambda prompt: prompt
+        self,
+        client: KimiClient,
+        uploads: Uploads,
+        *,
+        tell: Tell,
+        check: Callable[[Prompt], Prompt] = lambda prompt: prompt,
     ) -> None:
         self._client, self._uploads, self._tell, self._check = client, uploads, tell, check
 

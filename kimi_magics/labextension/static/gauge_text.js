@@ -46,7 +46,7 @@ export function describe(message, digits = null) {
     tokens: about + nameTokens(tokens),
     cost: price ? about + money(tokens, "input") : "unknown price",
     share: describeShare(tokens, message.context),
-    answer: describeAnswer(message.answer, price && (count => money(count, "output"))),
+    answer: describeAnswer(message.answer, price && (count => money(count, "output")), message.limit),
     budget: describeBudget(message.budget, digits),
     note,
     hover: describeParts(message),
@@ -106,7 +106,8 @@ function describeShare(tokens, context) {
   return `${share < 0.1 ? "< 0.1" : share.toFixed(1)}% of ${formatTokens(context)}`;
 }
 
-function describeAnswer(answer, money) {
+function describeAnswer(answer, money, limit) {
+  if (limit != null) return `answer up to ${group(limit)} tokens`;
   if (!answer) return "";
   const { low, high } = answer;
   const write = money || formatTokens;
@@ -116,8 +117,12 @@ function describeAnswer(answer, money) {
 
 function describeBudget(budget, digits) {
   if (!budget) return "";
-  const { left, amount, currency } = budget;
-  return `${formatMoney(Number(left), currency, digits)} left of ${SYMBOLS[currency] ?? `${currency} `}${amount}`;
+  const { left, amount, currency, per } = budget;
+  const isTokens = currency === "tokens";
+  const whole = isTokens ? `${group(amount)} tokens` : `${SYMBOLS[currency] ?? `${currency} `}${amount}`;
+  if (per === "call") return `${whole} per call`;
+  const rest = isTokens ? group(Math.floor(Number(left))) : formatMoney(Number(left), currency, digits);
+  return `${rest} left of ${whole}${per === "session" ? "" : ` per ${per}`}`;
 }
 
 function describeParts(message) {
