@@ -292,7 +292,7 @@ def read_budget(text: str, *, source: Source = "session", currency: str = "USD")
         raise _not_a_budget(text)
     if unit == TOKENS and amount != int(amount):
         raise _not_a_budget(text)
-    return Budget(amount, unit, scope, source, match["shared"] is not None)  # type: ignore[arg-type]
+    return Budget(amount, unit, scope, source, match["shared"] is not None)
 
 
 def read_budgets(text: str, *, source: Source = "saved") -> tuple[Budget, ...]:

@@ -15,7 +15,7 @@ from typing import Literal
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.budget import Budget, read_budget
 from kimi_magics.core.describing import clean_alt
-from kimi_magics.core.usage import format_amount, format_money, format_tokens
+from kimi_magics.core.usage import format_money, format_tokens
 from kimi_magics.errors import (
     BadRequestError,
     BudgetError,
@@ -233,7 +233,7 @@ class _Command:
         except BudgetError as error:
             raise BudgetError(
                 f"the next picture would pass a budget: {error.message}",
-                remedy="raise --budget, or what %kimi_budget sets, and run the command again: it goes on where it stopped",
+                remedy="raise --budget or your own budget, and run the command again: it goes on where it stopped",
             ) from None
         return keep_alt(self._session, target.digest, self._language, reply), False
 

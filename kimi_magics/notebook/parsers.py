@@ -100,8 +100,8 @@ PARSERS: dict[str, LineParser] = {
     ),
     "kimi_budget": LineParser(
         "%kimi_budget",
-        "Show what may be spent and what is left, set a budget, or take it away. No call can pass a budget: its answer\n"
-        "is limited to what the rest pays for, and where that is no useful answer, it is refused before it is sent.\n"
+        "Show what may be spent and what is left, set a budget, or take it away. No call can pass one: its answer is\n"
+        "limited to what the rest pays for, and where that is no useful answer, it is refused before it is sent.\n"
         "Calls of all kernels count; a budget holds in this session, or with --save in all.",
         options=(Option(("--save",), "for all sessions"), _JSON),
         usage="%kimi_budget [AMOUNT [USD|CNY|tokens] [per call|session|notebook|day|week|month] | off [per …]]",

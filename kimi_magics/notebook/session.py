@@ -379,7 +379,7 @@ class Session:
         )
 
     def _weigh_surely(self, prompt: Prompt, *, cell: str | None, under_way: Reply | None = None) -> Demand:
-        """Return what a call may take at most: by what is known here, where that is far from any limit, else counted."""
+        """Return what a call may take at most: by what is known here; near a limit the API counts it."""
         may_wait = is_loaded() or self.spending.needs_price()
         estimate = self.estimate(prompt, may_ask=False, with_price=may_wait)
         demand = self.weigh(prompt, estimate, cell=cell, margin=_LOCAL_DOUBT, under_way=under_way)
@@ -411,6 +411,7 @@ class Session:
             price = self.price_of(model)
             if price is not None and price.currency == demand.currency and model.name != demand.model:
                 costs.append((price.cost_of(Usage(demand.prompt_tokens, demand.useful_tokens)), model.name))
-        own = demand.price and demand.price.cost_of(Usage(demand.prompt_tokens, demand.useful_tokens))
-        cost, name = min(costs, default=(None, ""))
-        return (name, cost) if cost is not None and own is not None and cost < own else None
+        if not costs or demand.price is None:
+            return None
+        cost, name = min(costs)
+        return (name, cost) if cost < demand.price.cost_of(Usage(demand.prompt_tokens, demand.useful_tokens)) else None

@@ -225,3 +225,27 @@ def reprice(call: Call, find_price: Callable[[str], Price | None]) -> tuple[Deci
     if price is None or not price.covers(call.usage):
         return None, call.currency
     return price.cost_of(call.usage), price.currency
+
+
+def sum_up(calls: Sequence[Call], by: Sequence[Grouping]) -> list[Sum]:
+    """Return the sums of these calls, as `read_sums` does for those of the ledger."""
+    return _merge([_as_sum(call, tuple(_name(call, one) for one in by)) for call in calls])
+
+
+def _name(call: Call, by: Grouping) -> str:
+    return {"model": call.model, "notebook": call.notebook, "day": call.day.isoformat(), "cell": call.cell}[by]
+
+
+def _as_sum(call: Call, key: tuple[str, ...]) -> Sum:
+    usage = call.usage
+    return Sum(
+        key,
+        call.currency,
+        1,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        call.cost or Decimal(0),
+        int(call.cost is None),
+        int(usage.estimated),
+    )

@@ -1,0 +1,106 @@
+"""Spending over time by model: in a chart of a library that the user has, else in text."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+from kimi_magics.core.usage import format_money
+from kimi_magics.notebook.bundles import display_bundle, small_bundle
+from kimi_magics.store.ledger_reports import Sum
+
+#: A text chart of more days is one of weeks.
+_MOST_BARS = 31
+_WIDTH = 40
+
+
+def show_plot(sums: Sequence[Sum]) -> None:
+    """Show sums by day and model: a chart for each currency."""
+    if not any(one.calls > one.unpriced for one in sums):
+        display_bundle(small_bundle("nothing was spent that has a known price"))
+        return
+    for currency in sorted({one.currency for one in sums if one.calls > one.unpriced}):
+        days, models = _arrange([one for one in sums if one.currency == currency])
+        draw = next((draw for name, draw in _WAYS.items() if importlib.util.find_spec(name)), _draw_text)
+        draw(days, models, currency)
+
+
+def _arrange(sums: Sequence[Sum]) -> tuple[list[date], dict[str, list[Decimal]]]:
+    """Return the days without a gap, and for each model what it cost on each of them."""
+    costs = {(date.fromisoformat(one.key[0]), one.key[1]): one.cost for one in sums}
+    first, last = min(day for day, _ in costs), max(day for day, _ in costs)
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    models = sorted({model for _, model in costs})
+    return days, {model: [costs.get((day, model), Decimal(0)) for day in days] for model in models}
+
+
+def _draw_matplotlib(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
+    import matplotlib.dates
+    from IPython.display import display
+    from matplotlib.figure import Figure
+
+    # Not by pyplot: the user's own current figure stays what it is.
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = figure.subplots()
+    below = [0.0] * len(days)
+    for model, costs in models.items():
+        heights = [float(cost) for cost in costs]
+        axes.bar(days, heights, bottom=below, label=model)  # type: ignore[arg-type]
+        below = [one + other for one, other in zip(below, heights, strict=True)]
+    axes.set_ylabel(f"spent in {currency}")
+    locator = matplotlib.dates.AutoDateLocator(minticks=1, maxticks=8)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    display(figure)
+
+
+def _draw_plotly(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
+    import plotly.graph_objects
+    from IPython.display import display
+
+    bars = [
+        plotly.graph_objects.Bar(name=model, x=days, y=[float(cost) for cost in costs])
+        for model, costs in models.items()
+    ]
+    layout = {"barmode": "stack", "yaxis_title": f"spent in {currency}", "height": 320}
+    display(plotly.graph_objects.Figure(bars, layout))
+
+
+def _draw_altair(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
+    import altair
+    from IPython.display import display
+
+    rows = [
+        {"day": day.isoformat(), "model": model, "spent": float(cost)}
+        for model, costs in models.items()
+        for day, cost in zip(days, costs, strict=True)
+    ]
+    chart = altair.Chart(altair.Data(values=rows)).mark_bar()
+    spent = altair.Y("spent:Q", title=f"spent in {currency}")
+    display(chart.encode(x="yearmonthdate(day):T", y=spent, color="model:N").properties(width=560, height=240))
+
+
+def _draw_text(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
+    totals = [sum((costs[at] for costs in models.values()), Decimal(0)) for at in range(len(days))]
+    step = -(-len(days) // _MOST_BARS)
+    bars = [(days[at], sum(totals[at : at + step], Decimal(0))) for at in range(0, len(days), step)]
+    most = max(total for _, total in bars) or Decimal(1)
+    lines = [
+        f"{day.isoformat()}  {'█' * round(_WIDTH * total / most):<{_WIDTH}}  {format_money(total, currency)}"
+        for day, total in bars
+    ]
+    if step > 1:
+        lines.append(f"each bar is {step} days")
+    spent = {model: sum(costs, Decimal(0)) for model, costs in models.items()}
+    lines.append(" · ".join(f"{model} {format_money(cost, currency)}" for model, cost in spent.items()))
+    text = "\n".join(lines)
+    bundle: dict[str, Any] = {"text/plain": text}
+    display_bundle(bundle)
+
+
+_WAYS = {"matplotlib": _draw_matplotlib, "plotly": _draw_plotly, "altair": _draw_altair}
