@@ -152,8 +152,9 @@ class _Command:
         if budget is None or not quote.of("ask"):
             return
         if budget.is_money and (quote.cost is None or quote.currency != budget.unit):
+            amount = budget.write(budget.amount)
             raise BudgetError(
-                f"the price is not known in {budget.unit}, and there is a budget of {budget.write(budget.amount)} to keep",
+                f"the price is not known in {budget.unit}, and there is a budget of {amount} to keep",
                 remedy="%kimi_config --save price.MODEL=cached/input/output sets one; or leave --budget out",
             )
         if quote.cost is not None and quote.cost > budget.amount:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -38,8 +39,7 @@ def _arrange(sums: Sequence[Sum]) -> tuple[list[date], dict[str, list[Decimal]]]
 
 
 def _draw_matplotlib(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
-    import matplotlib.dates
-    from IPython.display import display
+    dates = importlib.import_module("matplotlib.dates")
     from matplotlib.figure import Figure
 
     # Not by pyplot: the user's own current figure stays what it is.
@@ -51,30 +51,23 @@ def _draw_matplotlib(days: list[date], models: dict[str, list[Decimal]], currenc
         axes.bar(days, heights, bottom=below, label=model)  # type: ignore[arg-type]
         below = [one + other for one, other in zip(below, heights, strict=True)]
     axes.set_ylabel(f"spent in {currency}")
-    locator = matplotlib.dates.AutoDateLocator(minticks=1, maxticks=8)
+    locator = dates.AutoDateLocator(minticks=1, maxticks=8)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    display(figure)
+    _show(figure)
 
 
 def _draw_plotly(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
-    import plotly.graph_objects
-    from IPython.display import display
-
-    bars = [
-        plotly.graph_objects.Bar(name=model, x=days, y=[float(cost) for cost in costs])
-        for model, costs in models.items()
-    ]
+    plotly = importlib.import_module("plotly.graph_objects")
+    bars = [plotly.Bar(name=model, x=days, y=[float(cost) for cost in costs]) for model, costs in models.items()]
     layout = {"barmode": "stack", "yaxis_title": f"spent in {currency}", "height": 320}
-    display(plotly.graph_objects.Figure(bars, layout))
+    _show(plotly.Figure(bars, layout))
 
 
 def _draw_altair(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
-    import altair
-    from IPython.display import display
-
+    altair = importlib.import_module("altair")
     rows = [
         {"day": day.isoformat(), "model": model, "spent": float(cost)}
         for model, costs in models.items()
@@ -82,7 +75,7 @@ def _draw_altair(days: list[date], models: dict[str, list[Decimal]], currency: s
     ]
     chart = altair.Chart(altair.Data(values=rows)).mark_bar()
     spent = altair.Y("spent:Q", title=f"spent in {currency}")
-    display(chart.encode(x="yearmonthdate(day):T", y=spent, color="model:N").properties(width=560, height=240))
+    _show(chart.encode(x="yearmonthdate(day):T", y=spent, color="model:N").properties(width=560, height=240))
 
 
 def _draw_text(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
@@ -101,6 +94,12 @@ def _draw_text(days: list[date], models: dict[str, list[Decimal]], currency: str
     text = "\n".join(lines)
     bundle: dict[str, Any] = {"text/plain": text}
     display_bundle(bundle)
+
+
+def _show(chart: Any) -> None:
+    from IPython.display import display
+
+    display(chart)  # type: ignore[no-untyped-call]
 
 
 _WAYS = {"matplotlib": _draw_matplotlib, "plotly": _draw_plotly, "altair": _draw_altair}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +35,10 @@ _FIGURES = ["calls", "prompt", "cached", "completion", "cost"]
 
 
 def report_usage(session: Session, ask: Ask, names: Sequence[str]) -> Any:
-    """Show what calls took in a period; return a DataFrame where one is asked for. Raises MagicLineError, ConfigError."""
+    """Show what calls took in a period; return a DataFrame where one is asked for.
+
+    Raises MagicLineError and ConfigError.
+    """
     period = _read_period(names)
     given = [form for form in _FORMS if (ask.json if form == "json" else ask.extra[form])]
     if len(given) > 1:
@@ -98,10 +102,10 @@ def _find_sums(session: Session, by: Sequence[Grouping], first: Any, *, is_repri
 
 def _show_overview(session: Session) -> None:
     ledger = session.spending.ledger
-    stretches: list[tuple[str, list[Sum]]] = [("this session", read_sums(ledger, (), session=session.spending.session))]
+    rows = [["this session", *_figures(read_sums(ledger, (), session=session.spending.session))]]
     for period in PERIODS:
-        stretches.append((_NAMES[period], read_sums(ledger, (), first_day=find_first_day(period, ledger.today))))
-    rows = [[name, *_figures(sums)] for name, sums in stretches]
+        first = find_first_day(period, ledger.today)
+        rows.append([_NAMES[period], *_figures(read_sums(ledger, (), first_day=first))])
     note = f"From the ledger ({ledger.place}). %kimi_usage today, week, month or all tells more."
     show_table(["", *_FIGURES], rows, note=note, figures=_FIGURES)
 
@@ -213,7 +217,7 @@ def _give(form: str, rows: list[dict[str, Any]], fields: Sequence[str]) -> Any:
 def _frame(rows: list[dict[str, Any]], fields: Sequence[str]) -> Any:
     """Return a DataFrame; money as floats, which is what is reckoned with there. Raises ConfigError."""
     try:
-        import pandas
+        pandas = importlib.import_module("pandas")
     except ImportError:
         raise ConfigError(
             "--df needs pandas, which is not installed", remedy="pip install pandas; or use --csv or --json"
