@@ -383,7 +383,11 @@ class Session:
         may_wait = is_loaded() or self.spending.needs_price()
         estimate = self.estimate(prompt, may_ask=False, with_price=may_wait)
         demand = self.weigh(prompt, estimate, cell=cell, margin=_LOCAL_DOUBT, under_way=under_way)
-        if estimate.is_counted or not self.spending.budgets() or self.spending.judge(demand).verdict == "fits":
+        if (
+            estimate.is_counted
+            or not self.spending.budgets()
+            or self.spending.judge(demand).verdict in ("fits", "unknown")
+        ):
             return demand
         return self.weigh(prompt, self.estimate(prompt), cell=cell, margin=_LOCAL_DOUBT, under_way=under_way)
 
