@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Literal, get_args
 
 from kimi_magics.core.usage import Price, Usage, format_amount, format_money
@@ -265,8 +265,7 @@ def _round_up(amount: Decimal) -> Decimal:
     double = 2 * amount
     if not double:
         return Decimal(1)
-    step = Decimal(1).scaleb(double.adjusted())
-    return -(-double // step) * step
+    return double.quantize(Decimal(1).scaleb(double.adjusted()), ROUND_CEILING)
 
 
 # ---------------------------------------------------------------- what is typed

@@ -229,8 +229,9 @@ class _Command:
         prompt = self._quoter.build(target, label=label)
         reply = self._session.open_reply(prompt)
         try:
-            # What all of it costs was agreed to before.
-            self._session.call(prompt, reply=reply, view=Waits(self._progress), allow=Allowance(is_agreed=True))
+            # What all of it costs was agreed to before; a shorter answer than the quote's would be cut.
+            allow = Allowance(is_agreed=True, useful_tokens=max(1, self._quoter.expect(prompt, may_ask=False)[1]))
+            self._session.call(prompt, reply=reply, view=Waits(self._progress), allow=allow)
         except BudgetError as error:
             raise BudgetError(
                 f"the next picture would pass a budget: {error.message}",

@@ -394,6 +394,8 @@ class Session:
     def _book(self, prompt: Prompt, *, cell: str | None, allow: Allowance) -> Booking:
         """Put aside what a call may take. Raises BudgetError and ConfigError."""
         demand = self._weigh_surely(prompt, cell=cell)
+        if allow.useful_tokens is not None:
+            demand = replace(demand, useful_tokens=allow.useful_tokens)
         allow.confirm(demand, self.config.get("confirm"))
         booking = self.spending.begin(
             prompt,

@@ -71,6 +71,8 @@ class Allowance:
 
     is_over_allowed: bool = False
     is_agreed: bool = False
+    #: The shortest answer that is of any use, in tokens, where the caller knows.
+    useful_tokens: int | None = None
 
     def confirm(self, demand: Demand, threshold: str) -> None:
         """Ask whether a call is to be sent that may cost more than the setting `confirm`. Raises BudgetError."""

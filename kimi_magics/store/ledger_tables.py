@@ -165,7 +165,7 @@ def read_url(text: str) -> URL:
 def open_engine(url: URL) -> Engine:
     """Return an engine whose transactions are those of one writer after the other. Raises ConfigError, OSError."""
     if url.get_backend_name() == "sqlite":
-        return _open_sqlite(url)
+        return _open_sqlite(url) if url.database else open_memory()
     try:
         engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
     except ImportError:

@@ -348,7 +348,7 @@ def test_a_budget_stops_before_the_call_that_would_pass_what_was_really_spent(
     cost = json.loads(capsys.readouterr().out)["cost"]
     assert alt("--yes", "--budget", cost, "book.ipynb") == 1
     shown = capsys.readouterr()
-    assert "the next picture would pass the budget" in shown.err
+    assert "the next picture would pass a budget" in shown.err
     assert "run it again to go on where it stopped" in shown.out
     done = [output["metadata"] != {} for output in load()["cells"][0]["outputs"]]
     assert done == [True, *[False] * 3]

@@ -287,16 +287,16 @@ def test_limits_are_near_and_passed_before_the_run(bench: Bench) -> None:
     assert bench("%%kimi --max-tokens 262140\nHello").state == "over-context"
     assert bench("%%kimi --max-tokens 220000\nHello").warning == "near-context"
     cost = input_cost(bench("%%kimi\nHello"))
-    bench.session.set_budget(Budget(cost))
+    bench.session.spending.set(Budget(300 * cost), save=False)
     assert bench("%%kimi\nHello").warning == "near-budget"
-    bench.session.set_budget(Budget(cost / 2))
+    bench.session.spending.set(Budget(cost / 2), save=False)
     assert bench("%%kimi\nHello").state == "over-budget"
-    bench.session.set_budget(Budget(Decimal(1)))
+    bench.session.spending.set(Budget(Decimal(1)), save=False)
     assert (bench("%%kimi\nHello").state, bench("%%kimi\nHello").warning) == ("counted", "")
 
 
 def test_an_unknown_price_under_a_budget_is_over_it(bench: Bench) -> None:
-    bench.session.set_budget(Budget(Decimal(1)))
+    bench.session.spending.set(Budget(Decimal(1)), save=False)
     report = bench("%%kimi -m kimi-k9\nHello")
 
     assert report.state == "over-budget"

@@ -381,32 +381,78 @@ def test_a_budget_counts_what_was_spent_and_the_next_call(cells: Any, sandbox: S
     assert cells.run("%%kimi\nHello again").error is None
 
 
-def test_the_longest_answer_that_was_asked_for_counts(cells: Any, sandbox: Sandbox) -> None:
+def test_the_longest_answer_is_no_longer_than_the_rest_of_the_budget_pays_for(cells: Any, sandbox: Sandbox) -> None:
     cells.run("%kimi_budget 0.01")
+    cells.run("%%kimi --max-tokens 30000\nHello")
+    cells.run("%%kimi --max-tokens 500\nHello")
+    cells.run("%%kimi --over-budget --max-tokens 30000\nHello")
+    limits = [request.body["max_completion_tokens"] for request in sandbox.requests if "chat" in request.path]
 
-    assert isinstance(cells.run("%%kimi --max-tokens 30000\nHello").error, BudgetError)
-    assert cells.run("%%kimi --max-tokens 500\nHello").error is None
+    price = Decimal(4) / 1_000_000
+    assert 2400 < limits[0] < 2500
+    assert limits[0] * price < Decimal("0.01")
+    assert limits[1:] == [500, 30000]
+
+
+def test_an_answer_that_the_budget_shortened_says_so(cells: Any, sandbox: Sandbox) -> None:
+    cells.run("%kimi_budget 0.00121 USD per day")
+    ran = cells.run("%%kimi --thinking off\nHello")
+
+    assert ran.error is None
+    assert re.search(
+        r"answer limited to 3\d\d tokens by the budget of \$0\.00121 per day", ran.bundles[-1]["text/plain"]
+    )
 
 
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
-        ("%kimi_budget", "no budget; $0 was spent in this session"),
-        ("%kimi_budget 2", "budget of this session: $2; $0 was spent, $2.0000 is left"),
-        ("%kimi_budget $0.5 usd", "budget of this session: $0.5; $0 was spent, $0.5000 is left"),
-        ("%kimi_budget 5 CNY", "budget of this session: ¥5; ¥0 was spent, ¥5.0000 is left"),
-        ("%kimi_budget off", "no budget; $0 was spent in this session"),
+        ("%kimi_budget 2", ["$2 per session", "$0", "$0", "$2.0000", "this session"]),
+        ("%kimi_budget $0.5 usd", ["$0.5 per session", "$0", "$0", "$0.5000", "this session"]),
+        ("%kimi_budget 5 CNY per day", ["¥5 per day", "¥0", "¥0", "¥5.0000", "this session"]),
+        ("%kimi_budget --save 5k tokens per month", ["5,000 tokens per month", "0 tokens", "saved, for all sessions"]),
+        ("%kimi_budget 0.05 per call", ["$0.05 per call", "$0.0500"]),
     ],
 )
-def test_the_budget_is_set_and_shown(cells: Any, line: str, shown: str) -> None:
-    assert cells.run(line).stdout.strip() == shown
+def test_a_budget_is_set_shown_and_taken_away(cells: Any, line: str, shown: list[str]) -> None:
+    table = cells.run(line).bundles[0]["text/plain"]
+    row = next(row for row in table.splitlines() if row.startswith(shown[0]))
+    assert all(part in row for part in shown)
+    saved = " --save" if "--save" in line else ""
+    assert cells.run(f"%kimi_budget{saved} off").stdout.strip() == "no budget; $0 was spent in this session"
+
+
+def test_several_budgets_hold_at_once_and_one_of_them_is_taken_away(cells: Any, sandbox: Sandbox) -> None:
+    for line in ("1 USD per day", "100 tokens per call", "0.5 per day"):
+        cells.run(f"%kimi_budget {line}")
+    told = json.loads(cells.run("%kimi_budget --json").stdout)
+    assert [(one["amount"], one["unit"], one["per"]) for one in told["budgets"]] == [
+        ("100", "tokens", "call"),
+        ("0.5", "USD", "day"),
+    ]
+    assert "100 tokens per call" in cells.run("%%kimi\nHello").shown_error
+    cells.run("%kimi_budget off per call")
+    assert cells.run("%%kimi\nHello").error is None
+    assert "you have no budget per week" in cells.run("%kimi_budget off per week").shown_error
 
 
 def test_the_budget_is_told_to_a_program(cells: Any) -> None:
     cells.run("%kimi_budget 0.25")
     told = json.loads(cells.run("%kimi_budget --json").stdout)
 
-    assert told == {"budget": "0.25", "spent": "0", "left": "0.25", "currency": "USD"}
+    assert (told["budget"], told["spent"], told["left"], told["currency"]) == ("0.25", "0", "0.25", "USD")
+    assert told["budgets"] == [
+        {
+            "amount": "0.25",
+            "unit": "USD",
+            "per": "session",
+            "spent": "0",
+            "under_way": "0",
+            "left": "0.25",
+            "unpriced": 0,
+            "set_by": "session",
+        }
+    ]
 
 
 @pytest.mark.parametrize("line", ["%kimi_budget much", "%kimi_budget -1", "%kimi_budget 1 EUR", "%kimi_budget nan"])

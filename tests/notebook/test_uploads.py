@@ -17,11 +17,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image as Picture
 
 from kimi_magics.core.ask import Ask
-from kimi_magics.core.budget import Budget
+from kimi_magics.core.budget import USEFUL_TOKENS, Budget
 from kimi_magics.core.events import Event, Uploading, Waiting
 from kimi_magics.core.media import Image, Media, Video
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
+from kimi_magics.core.usage import Usage
 from kimi_magics.errors import (
     BadRequestError,
     BudgetError,
@@ -331,7 +332,7 @@ def test_a_refused_call_uploads_nothing(kernel: Kernel, sandbox: Sandbox, monkey
         kernel.call(LARGE, text="word " * 600_000)
     with pytest.raises(PromptError, match="does not read videos"):
         kernel.build(LARGE, model="moonshot-v1-8k")
-    kernel.session.set_budget(Budget(Decimal("0.0000001")))
+    kernel.session.spending.set(Budget(Decimal("0.0000001")), save=False)
     with pytest.raises(BudgetError):
         kernel.call(LARGE)
     with pytest.raises(BudgetError):
@@ -346,8 +347,9 @@ def test_a_refused_call_uploads_nothing(kernel: Kernel, sandbox: Sandbox, monkey
 def test_a_budget_is_asked_again_when_the_video_can_be_counted(kernel: Kernel, sandbox: Sandbox) -> None:
     # Enough for the words alone, not for a video beside them.
     estimate = kernel.session.estimate(kernel.build(LARGE))
-    assert estimate.input_cost is not None
-    kernel.session.set_budget(Budget(estimate.input_cost * 2))
+    assert estimate.price is not None
+    enough = estimate.price.cost_of(Usage(estimate.prompt_tokens * 2, USEFUL_TOKENS))
+    kernel.session.spending.set(Budget(enough), save=False)
     with pytest.raises(BudgetError):
         kernel.call(LARGE)
     assert asked(sandbox) == [UPLOADED]
@@ -357,7 +359,7 @@ def test_a_budget_is_asked_again_when_the_video_can_be_counted(kernel: Kernel, s
     with pytest.raises(BudgetError):
         kernel.call(LARGE)
     assert sandbox.requests == []
-    kernel.session.set_budget(Budget(Decimal(5)))
+    kernel.session.spending.set(Budget(Decimal(5)), save=False)
     kernel.call(LARGE)
 
 

@@ -1,4 +1,4 @@
-"""The ledger: a row for each call from its sending on, sums that follow, budgets that hold, faults that cost no answer."""
+"""The ledger: a row for each call from its sending on, sums that follow, budgets that hold, faults without harm."""
 
 from __future__ import annotations
 
