@@ -29,6 +29,7 @@ PRICE_PREFIX = "price."
 TEMPLATE_PREFIX = "template."
 #: Both are tables of their own in the file.
 _PREFIXES = (PRICE_PREFIX, TEMPLATE_PREFIX)
+_CREDENTIALS = re.compile(r"//[^/]*@")
 _PASSWORD = re.compile(r"//[^/@]*:[^/@]*@|[?&]password=", re.IGNORECASE)
 TEMPLATE_NAME = re.compile(r"\w[\w.\-]{0,63}")
 
@@ -338,7 +339,8 @@ def _read_value(name: str, text: str, *, where: str = "") -> Any:
         # Python's own words for a bad number are not for users.
         is_python_s = str(error).startswith(("invalid literal", "could not convert"))
         reason = "is not a number" if is_python_s else str(error)
-        raise ConfigError(f"{name}={text}{where}: the value {reason}", remedy=f"{name}: {setting.help}") from None
+        shown = _CREDENTIALS.sub("//…@", text)
+        raise ConfigError(f"{name}={shown}{where}: the value {reason}", remedy=f"{name}: {setting.help}") from None
 
 
 def read_price(text: str) -> Price:

@@ -399,9 +399,7 @@ def test_an_answer_that_the_budget_shortened_says_so(cells: Any, sandbox: Sandbo
     ran = cells.run("%%kimi --thinking off\nHello")
 
     assert ran.error is None
-    assert re.search(
-        r"answer limited to 3\d\d tokens by the budget of \$0\.00121 per day", ran.bundles[-1]["text/plain"]
-    )
+    assert re.search(r"answer limited to 3\d\d tokens by the budget of \$0\.00121 per day", ran.stdout)
 
 
 @pytest.mark.parametrize(
