@@ -43,7 +43,8 @@ from kimi_magics.errors import (
 )
 from kimi_magics.notebook.asking import NobodyToAskError, ask_yes
 from kimi_magics.store.config import Config
-from kimi_magics.store.ledger import Entry, Ledger, Outcome, Reservation
+from kimi_magics.store.ledger import Ledger
+from kimi_magics.store.ledger_values import Entry, Outcome, Reservation
 
 #: What the host did not take was not billed; nor what never reached it.
 _NOT_BILLED = (RefusedError, ApiError, ConnectionFailedError)

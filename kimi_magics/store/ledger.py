@@ -16,66 +16,24 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kimi_magics.core.budget import Budget, Demand, Grant, Refusal, Standing, decide
-from kimi_magics.core.usage import Price, Usage
 from kimi_magics.errors import KimiError
 from kimi_magics.store.config import find_home
+from kimi_magics.store.ledger_values import Entry, Outcome, Reservation
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Row
+    from sqlalchemy import Connection, Engine
+
+    from kimi_magics.store.ledger_books import Books
 
 _Result = TypeVar("_Result")
 
-#: Without a sign of life for so long, a call's kernel is taken to have ended.
-LEASE_SECONDS = 120.0
 _RENEW_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Which call it is: where it was made, and for which model. Texts that are not known are empty."""
-
-    session: str
-    host: str
-    model: str
-    notebook: str = ""
-    cell: str = ""
-    prompt_hash: str = ""
-    expected_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a call took in the end."""
-
-    usage: Usage
-    cost: Decimal | None
-    currency: str
-    price: Price | None = None
-    #: The model that answered, where the host named another.
-    model: str = ""
-    steps: int = 1
-    retries: int = 0
-    finish_reason: str = ""
-    request_id: str = ""
-    seconds: float | None = None
-    #: Whether anybody knows the figures; of a call that was lost on the way, what was put aside counts.
-    is_known: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A call that may be sent, under `key` in the ledger."""
-
-    key: str
-    entry: Entry
-    grant: Grant
 
 
 def find_user() -> str:
@@ -219,6 +177,7 @@ class Ledger:
     def _do(self, job: Callable[[Books], _Result], *, is_writing: bool) -> _Result:
         from sqlalchemy.exc import SQLAlchemyError
 
+        from kimi_magics.store.ledger_books import Books
         from kimi_magics.store.ledger_tables import NewerLedgerError, writer
 
         for _ in range(2):
@@ -305,277 +264,3 @@ def _describe(error: Exception, place: str) -> str:
         f"the ledger ({place}) {reason}; the calls of this kernel are counted in memory until it ends"
         f" — {remedy}, then restart the kernel"
     )
-
-
-class Books:
-    """The ledger within one transaction; a connection that writes has it for itself."""
-
-    def __init__(self, connection: Connection, moment: datetime, user: str) -> None:
-        self.connection = connection
-        self._moment = moment
-        self._user = user
-
-    @property
-    def _micros(self) -> int:
-        return int(self._moment.timestamp() * 1_000_000)
-
-    @property
-    def _lease(self) -> int:
-        return self._micros + int(LEASE_SECONDS * 1_000_000)
-
-    # ------------------------------------------------------------ rows
-
-    def insert(self, key: str, entry: Entry, grant: Grant) -> None:
-        """Write the row of a call that is about to be sent."""
-        from sqlalchemy import insert
-
-        from kimi_magics.store.ledger_tables import calls
-
-        values = {
-            "key": key,
-            "state": "reserved",
-            "started": self._micros,
-            "day": self._moment.date().isoformat(),
-            "user": self._user,
-            "session": entry.session,
-            "notebook": entry.notebook,
-            "cell": entry.cell,
-            "host": entry.host,
-            "prompt_hash": entry.prompt_hash,
-            "expected_tokens": entry.expected_tokens,
-            "price": "",
-            "price_date": "",
-            "steps": 1,
-            "retries": 0,
-            "finish_reason": "",
-            "request_id": "",
-        }
-        self.connection.execute(insert(calls).values(**values, **self._granted(entry, grant)))
-
-    def regrant(self, key: str, entry: Entry, grant: Grant) -> None:
-        """Put another amount aside for a call that is under way, and call it alive; it may have been taken for dead."""
-        before = self._find(key)
-        if before is None:
-            self.insert(key, entry, grant)
-            return
-        self._move(before, {"state": "reserved", **self._granted(entry, grant)})
-
-    def _granted(self, entry: Entry, grant: Grant) -> dict[str, Any]:
-        return {
-            "model": entry.model,
-            "lease": self._lease,
-            "currency": grant.currency,
-            "cost": _units(grant.cost),
-            **_tokens(grant.usage),
-            "estimated": True,
-        }
-
-    def settle(self, reservation: Reservation, outcome: Outcome) -> None:
-        """Write down what a call took in the end."""
-        before = self._find(reservation.key)
-        if before is None:  # the file was taken away meanwhile
-            self.insert(reservation.key, reservation.entry, reservation.grant)
-            before = self._find(reservation.key)
-        values: dict[str, Any] = {
-            "state": "settled" if outcome.is_known else "unknown",
-            "settled": self._micros,
-            "steps": outcome.steps,
-            "retries": outcome.retries,
-            "finish_reason": outcome.finish_reason,
-            "request_id": outcome.request_id,
-            "seconds": outcome.seconds,
-            "price": write_price(outcome.price),
-            "price_date": outcome.price.as_of.isoformat() if outcome.price and outcome.price.as_of else "",
-        }
-        if outcome.is_known:
-            values |= {"cost": _units(outcome.cost), "currency": outcome.currency, **_tokens(outcome.usage)}
-            values["estimated"] = outcome.usage.estimated
-        if outcome.model:
-            values["model"] = outcome.model
-        self._move(before, values)
-
-    def remove(self, key: str) -> None:
-        """Take a row away, as if the call had never been."""
-        from sqlalchemy import delete
-
-        from kimi_magics.store.ledger_tables import calls
-
-        before = self._find(key)
-        if before is not None:
-            self._count(before._mapping, -1)
-            self.connection.execute(delete(calls).where(calls.c.key == key))
-
-    def renew(self, keys: Sequence[str]) -> None:
-        """Note that the kernels of these calls are alive."""
-        from sqlalchemy import update
-
-        from kimi_magics.store.ledger_tables import calls
-
-        is_open = calls.c.key.in_(keys) & (calls.c.state == "reserved")
-        self.connection.execute(update(calls).where(is_open).values(lease=self._lease))
-
-    def has_dead(self) -> bool:
-        """Whether there are calls whose kernel ended without a word."""
-        return bool(self._dead(most=1))
-
-    def expire(self) -> None:
-        """Mark the calls whose kernel ended without a word; what was put aside for them counts as spent."""
-        for row in self._dead():
-            self._move(row, {"state": "unknown", "settled": self._micros})
-
-    def _dead(self, most: int | None = None) -> Sequence[Row[Any]]:
-        from sqlalchemy import select
-
-        from kimi_magics.store.ledger_tables import calls
-
-        dead = (calls.c.state == "reserved") & (calls.c.lease < self._micros)
-        return self.connection.execute(select(calls).where(dead).limit(most)).all()
-
-    def _find(self, key: str) -> Any:
-        from sqlalchemy import select
-
-        from kimi_magics.store.ledger_tables import calls
-
-        return self.connection.execute(select(calls).where(calls.c.key == key)).one_or_none()
-
-    # ------------------------------------------------------------ sums
-
-    def _move(self, before: Any, values: dict[str, Any]) -> None:
-        """Change a row, and the sums with it."""
-        from sqlalchemy import update
-
-        from kimi_magics.store.ledger_tables import calls
-
-        self._count(before._mapping, -1)
-        self.connection.execute(update(calls).where(calls.c.key == before.key).values(**values))
-        self._count({**before._mapping, **values}, +1)
-
-    def _count(self, row: Any, sign: int) -> None:
-        """Add a row to the sums, or take it from them; one that is under way is in none."""
-        from sqlalchemy import insert, update
-
-        from kimi_magics.store.ledger_tables import KEYS, sums
-
-        if row["state"] == "reserved":
-            return
-        figures = {
-            "calls": 1,
-            "prompt_tokens": row["prompt_tokens"],
-            "completion_tokens": row["completion_tokens"],
-            "cached_tokens": row["cached_tokens"],
-            "cost": row["cost"] or 0,
-            "unpriced": int(row["cost"] is None),
-            "estimated": int(row["estimated"]),
-        }
-        keys = {name: row[name] for name in KEYS}
-        is_it = [sums.c[name] == value for name, value in keys.items()]
-        added = {name: sums.c[name] + sign * figure for name, figure in figures.items()}
-        if not self.connection.execute(update(sums).where(*is_it).values(**added)).rowcount:
-            self.connection.execute(
-                insert(sums).values(**keys, **{name: sign * figure for name, figure in figures.items()})
-            )
-
-    # ------------------------------------------------------------ budgets
-
-    def standings(self, budgets: Sequence[Budget], entry: Entry, *, besides: str = "") -> tuple[Standing, ...]:
-        """Return what is gone of each budget, without the call whose key is `besides`."""
-        under_way = self._under_way(besides)
-        return tuple(self._stand(budget, entry, under_way) for budget in budgets)
-
-    def _under_way(self, besides: str) -> Sequence[Row[Any]]:
-        from sqlalchemy import select
-
-        from kimi_magics.store.ledger_tables import calls
-
-        is_other = (calls.c.state == "reserved") & (calls.c.key != besides)
-        return self.connection.execute(select(calls).where(is_other)).all()
-
-    def _stand(self, budget: Budget, entry: Entry, under_way: Sequence[Row[Any]]) -> Standing:
-        if budget.scope == "call":
-            return Standing(budget)
-        reserved = [row for row in under_way if self._is_within(row, budget, entry)]
-        spent, unpriced = self._spent(budget, entry)
-        unpriced += sum(1 for row in reserved if row.cost is None)
-        return Standing(budget, spent, sum((_figure(row, budget) for row in reserved), Decimal(0)), unpriced)
-
-    def _is_within(self, row: Any, budget: Budget, entry: Entry) -> bool:
-        if not budget.is_shared and row.user != self._user:
-            return False
-        if budget.is_money and row.currency != budget.unit:
-            return False
-        match budget.scope:
-            case "session":
-                return bool(row.session == entry.session)
-            case "notebook":
-                # A notebook that nobody names is as long as its session.
-                same = row.notebook == entry.notebook if entry.notebook else row.session == entry.session
-                return bool(same)
-            case _:
-                return bool(row.day >= first_day(budget, self._moment.date()))
-
-    def _spent(self, budget: Budget, entry: Entry) -> tuple[Decimal, int]:
-        """Return what settled calls took of a budget, and how many of them have no known cost."""
-        from sqlalchemy import func, select
-
-        from kimi_magics.store.ledger_tables import calls, from_pico, sums
-
-        is_by_session = budget.scope == "session" or (budget.scope == "notebook" and not entry.notebook)
-        table: Any = calls if is_by_session else sums
-        if is_by_session:
-            conditions = [calls.c.session == entry.session, calls.c.state != "reserved"]
-            unpriced: Any = func.count().filter(calls.c.cost.is_(None))
-        else:
-            is_notebook = budget.scope == "notebook"
-            first = first_day(budget, self._moment.date())
-            conditions = [sums.c.notebook == entry.notebook if is_notebook else sums.c.day >= first]
-            unpriced = func.coalesce(func.sum(sums.c.unpriced), 0)
-        if not budget.is_shared:
-            conditions.append(table.c.user == self._user)
-        if budget.is_money:
-            conditions.append(table.c.currency == budget.unit)
-        figure = table.c.cost if budget.is_money else table.c.prompt_tokens + table.c.completion_tokens
-        row = self.connection.execute(select(func.coalesce(func.sum(figure), 0), unpriced).where(*conditions)).one()
-        return (from_pico(int(row[0])) if budget.is_money else Decimal(int(row[0]))), int(row[1])
-
-
-def first_day(budget: Budget, today: date) -> str:
-    """Return the first day of the stretch of time that a budget is about now; weeks begin on Monday."""
-    match budget.scope:
-        case "week":
-            return (today - timedelta(days=today.weekday())).isoformat()
-        case "month":
-            return today.replace(day=1).isoformat()
-        case _:
-            return today.isoformat()
-
-
-def write_price(price: Price | None) -> str:
-    """Return a price as the ledger keeps it, so that a row can be understood when the list has changed."""
-    if price is None:
-        return ""
-    figures = (price.cached, price.cache_write, price.input, price.output, price.web_search)
-    return "/".join("" if figure is None else f"{figure:f}" for figure in figures)
-
-
-def _units(cost: Decimal | None) -> int | None:
-    from kimi_magics.store.ledger_tables import to_pico
-
-    return None if cost is None else to_pico(cost)
-
-
-def _tokens(usage: Usage) -> dict[str, int]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "web_searches": usage.web_searches,
-    }
-
-
-def _figure(row: Any, budget: Budget) -> Decimal:
-    from kimi_magics.store.ledger_tables import from_pico
-
-    if budget.is_money:
-        return from_pico(row.cost or 0)
-    return Decimal(row.prompt_tokens + row.completion_tokens)

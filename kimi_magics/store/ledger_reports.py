@@ -128,15 +128,24 @@ def read_sums(
     ledger: Ledger, by: Sequence[Grouping], *, first_day: date | None = None, session: str | None = None
 ) -> list[Sum]:
     """Return the sums of the user's calls by these names together, a row for each currency; calls under way too."""
+    from sqlalchemy import literal_column, select
+
+    from kimi_magics.store.ledger_tables import calls
 
     def query(connection: Connection) -> list[Sum]:
-        needs_rows = "cell" in by or session is not None
-        found = (
-            _sum_rows(connection, ledger.user, by, first_day, session, is_open=False)
-            if needs_rows
-            else (_sum_sums(connection, ledger.user, by, first_day))
-        )
-        return _merge([*found, *_sum_rows(connection, ledger.user, by, first_day, session, is_open=True)])
+        if "cell" in by or session is not None:
+            found = _sum_rows(connection, ledger.user, by, first_day, session)
+        else:
+            found = _sum_sums(connection, ledger.user, by, first_day)
+        under_way = connection.execute(select(calls).where(calls.c.state == literal_column("'reserved'")))
+        open_calls = [
+            _read_call(row)
+            for row in under_way
+            if row.user == ledger.user
+            and (first_day is None or row.day >= first_day.isoformat())
+            and session in (None, row.session)
+        ]
+        return _merge([*found, *sum_up(open_calls, by)])
 
     return ledger.read(query)
 
@@ -161,8 +170,6 @@ def _sum_rows(
     by: Sequence[Grouping],
     first_day: date | None,
     session: str | None,
-    *,
-    is_open: bool,
 ) -> list[Sum]:
     from sqlalchemy import func, select
 
@@ -178,8 +185,7 @@ def _sum_rows(
         func.count().filter(calls.c.cost.is_(None)),
         func.count().filter(calls.c.estimated),
     ]
-    is_wanted = calls.c.state == "reserved" if is_open else calls.c.state != "reserved"
-    query = select(*names, calls.c.currency, *figures).where(calls.c.user == user, is_wanted)
+    query = select(*names, calls.c.currency, *figures).where(calls.c.user == user, calls.c.state != "reserved")
     if first_day is not None:
         query = query.where(calls.c.day >= first_day.isoformat())
     if session is not None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from kimi_magics.core.budget import Demand, read_budgets
 from kimi_magics.core.usage import Price, Usage
-from kimi_magics.store.ledger import Entry, Ledger, Outcome, Reservation
+from kimi_magics.store.ledger import Ledger
+from kimi_magics.store.ledger_values import Entry, Outcome, Reservation
 
 PRICE = Price(Decimal("0.95"), Decimal(4))
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from kimi_magics.core.budget import Demand, Refusal, read_budgets
 from kimi_magics.core.usage import Price, Usage
-from kimi_magics.store.ledger import LEASE_SECONDS, Entry, Ledger, Outcome, Reservation
+from kimi_magics.store.ledger import Ledger
 from kimi_magics.store.ledger_reports import Call, read_calls, read_kept_price, read_sums
+from kimi_magics.store.ledger_values import LEASE_SECONDS, Entry, Outcome, Reservation
 
 PRICE = Price(Decimal("0.95"), Decimal(4), cached=Decimal("0.16"))
 ENTRY = Entry("session-1", "api.moonshot.ai", "kimi-k2.6", notebook="/work/a.ipynb", cell="c1", expected_tokens=990)

@@ -12,8 +12,9 @@ import pytest
 
 from kimi_magics.core.budget import Demand, Refusal, read_budgets
 from kimi_magics.core.usage import Price, Usage
-from kimi_magics.store.ledger import Entry, Ledger, Outcome, Reservation
+from kimi_magics.store.ledger import Ledger
 from kimi_magics.store.ledger_reports import read_calls
+from kimi_magics.store.ledger_values import Entry, Outcome, Reservation
 
 PRICE = Price(Decimal("0.95"), Decimal(4))
 ENTRY = Entry("session-1", "api.moonshot.ai", "kimi-k2.6")
