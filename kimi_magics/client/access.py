@@ -6,6 +6,7 @@ never into a message, a repr or a log.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Generator
@@ -54,6 +55,12 @@ def check_key(key: str) -> Key:
             remedy="copy the key again from the console of the platform",
         )
     return Key(key)
+
+
+def account_mark(host: str, key: str) -> str:
+    """Return the mark under which files keep what is known of an account: 16 hex digits that do not lead to the key."""
+    # A key is too long to be guessed by its hash, and of the hash only a quarter is kept.
+    return hashlib.sha256(f"kimi_magics {host} {key.strip()}".encode()).hexdigest()[:16]
 
 
 def check_base_url(base_url: str) -> httpx.URL:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import httpx
 
-from kimi_magics.client.access import Bearer, Key, check_base_url, check_key, is_loopback
+from kimi_magics.client.access import Bearer, Key, account_mark, check_base_url, check_key, is_loopback
 from kimi_magics.client.faults import translate_fault
 from kimi_magics.client.files import Files
 from kimi_magics.client.hosts import Situation
@@ -79,6 +79,8 @@ class KimiClient:
         #: The host, and its port where it is not the usual one.
         self.site = url.netloc.decode("ascii")
         key = _check_key(key, url.host)
+        #: What stands for the account in files.
+        self.account = account_mark(self.site, key)
         self._situation = Situation(host=url.host, catalog=catalog, key=key)
         self._retry = RetryPolicy()
         self._sleep, self._jitter = sleep, jitter

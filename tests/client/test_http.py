@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import ssl
 import threading
@@ -14,7 +15,7 @@ import httpx
 import pytest
 import trustme
 
-from kimi_magics.client.access import check_base_url, check_key
+from kimi_magics.client.access import account_mark, check_base_url, check_key
 from kimi_magics.client.http import KimiClient
 from kimi_magics.core.events import Completed, Event, Finished, Started, TextDelta, UsageReported, Waiting
 from kimi_magics.core.messages import Message
@@ -344,6 +345,13 @@ def test_an_address_that_cannot_be_used_or_exposes_the_key_is_refused(url: str, 
 )
 def test_https_and_this_machine_are_allowed(url: str) -> None:
     assert check_base_url(url).host
+
+
+def test_the_mark_of_an_account_is_its_own_and_does_not_show_the_key() -> None:
+    mark = account_mark("api.example", KEY)
+    assert mark == account_mark("api.example", f" {KEY}\n")
+    assert len({mark, account_mark("api.example", KEY + "x"), account_mark("other.example", KEY)}) == 3
+    assert re.fullmatch("[0-9a-f]{16}", mark)
 
 
 def test_the_key_is_in_no_repr_and_no_traceback() -> None:
