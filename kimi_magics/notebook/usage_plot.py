@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import importlib.util
+import io
 from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
@@ -16,6 +18,9 @@ from kimi_magics.store.ledger_reports import Sum
 #: A text chart of more days is one of weeks.
 _MOST_BARS = 31
 _WIDTH = 40
+#: The size of a chart of matplotlib in inches, and the pixels of a page for each; there are twice as many in the file.
+_INCHES = (7, 3)
+_PIXELS = 96
 
 
 def show_plot(sums: Sequence[Sum]) -> None:
@@ -43,7 +48,7 @@ def _draw_matplotlib(days: list[date], models: dict[str, list[Decimal]], currenc
     from matplotlib.figure import Figure
 
     # Not by pyplot: the user's own current figure stays what it is.
-    figure = Figure(figsize=(7, 3), layout="constrained")
+    figure = Figure(figsize=_INCHES, layout="constrained")
     axes = figure.subplots()
     below = [0.0] * len(days)
     for model, costs in models.items():
@@ -55,8 +60,19 @@ def _draw_matplotlib(days: list[date], models: dict[str, list[Decimal]], currenc
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    _show(figure)
+    # A week at least: a single day would fill the chart, with hours below it.
+    days_shown = max(7, len(days))
+    axes.set_xlim(dates.date2num(days[-1]) - days_shown + 0.5, dates.date2num(days[-1]) + 0.5)
+    figure.legend(loc="outside right upper", frameon=False)
+    # As a picture: a kernel shows a figure as one only once pyplot was imported.
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=2 * _PIXELS)
+    size = {"width": _INCHES[0] * _PIXELS, "height": _INCHES[1] * _PIXELS}
+    bundle = {
+        "image/png": base64.b64encode(drawn.getvalue()).decode("ascii"),
+        "text/plain": _write_chart(days, models, currency),
+    }
+    display_bundle(bundle, metadata={"image/png": size})
 
 
 def _draw_plotly(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
@@ -79,6 +95,10 @@ def _draw_altair(days: list[date], models: dict[str, list[Decimal]], currency: s
 
 
 def _draw_text(days: list[date], models: dict[str, list[Decimal]], currency: str) -> None:
+    display_bundle({"text/plain": _write_chart(days, models, currency)})
+
+
+def _write_chart(days: list[date], models: dict[str, list[Decimal]], currency: str) -> str:
     totals = [sum((costs[at] for costs in models.values()), Decimal(0)) for at in range(len(days))]
     step = -(-len(days) // _MOST_BARS)
     bars = [(days[at], sum(totals[at : at + step], Decimal(0))) for at in range(0, len(days), step)]
@@ -91,9 +111,7 @@ def _draw_text(days: list[date], models: dict[str, list[Decimal]], currency: str
         lines.append(f"each bar is {step} days")
     spent = {model: sum(costs, Decimal(0)) for model, costs in models.items()}
     lines.append(" · ".join(f"{model} {format_money(cost, currency)}" for model, cost in spent.items()))
-    text = "\n".join(lines)
-    bundle: dict[str, Any] = {"text/plain": text}
-    display_bundle(bundle)
+    return "\n".join(lines)
 
 
 def _show(chart: Any) -> None:

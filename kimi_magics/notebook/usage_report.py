@@ -7,6 +7,7 @@ import importlib
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
@@ -133,10 +134,14 @@ def _write_key(key: Sequence[str], group: Sequence[Grouping]) -> list[str]:
 
 
 def _figures(sums: Sequence[Sum]) -> list[str]:
-    """Return the cells of a row: sums in several currencies are added up but for their costs."""
+    """Return the cells of a row: all is added up, costs in each currency by themselves."""
     totals = [sum(getattr(one, name) for one in sums) for name in ("calls", "prompt_tokens", "cached_tokens")]
     completion, calls = sum(one.completion_tokens for one in sums), totals[0]
-    costs = [format_money(one.cost, one.currency) for one in sums if one.calls > one.unpriced]
+    by_currency: dict[str, Decimal] = {}
+    for one in sums:
+        if one.calls > one.unpriced:
+            by_currency[one.currency] = by_currency.get(one.currency, Decimal(0)) + one.cost
+    costs = [format_money(cost, currency) for currency, cost in by_currency.items()]
     unpriced = sum(one.unpriced for one in sums)
     if unpriced:
         costs.append("unknown" if unpriced == calls else f"{unpriced:,} unknown")

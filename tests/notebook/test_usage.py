@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -10,8 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
+from PIL import Image
 
+from kimi_magics.core.usage import format_money
 from kimi_magics.errors import BudgetError, ConfigError, MagicLineError
 from kimi_magics.sandbox import Fault, Sandbox
 
@@ -125,12 +129,37 @@ def test_sums_by_a_name_are_those_of_the_calls(cells: Any, sandbox: Sandbox, by:
     assert any("together" in line for line in table(cells, f"--by {by}")) == (by == "model")
 
 
+def test_the_last_row_adds_up_the_costs_of_each_currency(cells: Any, sandbox: Sandbox) -> None:
+    for currency, models in (("USD", ("kimi-k2.6", "kimi-k3")), ("CNY", ("kimi-k2.6",))):
+        cells.run(f"%kimi_config currency={currency}")
+        for model in models:
+            cells.run(f"%%kimi -m {model} --max-tokens 40\nHello")
+    costs = {"USD": Decimal(0), "CNY": Decimal(0)}
+    for call in usage(cells):
+        costs[call["currency"]] += Decimal(call["cost"])
+    (together,) = [line for line in table(cells, "--by model") if line.startswith("together")]
+    assert together.endswith(f" {format_money(costs['CNY'], 'CNY')} + {format_money(costs['USD'], 'USD')}")
+
+
+def test_a_plot_is_a_picture_and_a_text_in_a_kernel_without_pyplot(cells: Any, sandbox: Sandbox) -> None:
+    for model in ("kimi-k2.6", "kimi-k3"):
+        cells.run(f"%%kimi -m {model} --max-tokens 40\nHello")
+    first, second = usage(cells, "--by model")
+    (bundle,) = cells.run("%kimi_usage --plot").bundles
+    with Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))) as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(picture.width * picture.height)}
+    assert {(31, 119, 180), (255, 127, 14)} <= colours  # the bars of the two models
+    day, legend = bundle["text/plain"].splitlines()
+    cost = {one["model"]: Decimal(one["cost"]) for one in (first, second)}
+    assert day.endswith(format_money(sum(cost.values()), "USD"))
+    assert legend == " · ".join(f"{model} {format_money(cost[model], 'USD')}" for model in ("kimi-k2.6", "kimi-k3"))
+
+
 def test_csv_and_frames_have_the_same_rows(cells: Any, sandbox: Sandbox) -> None:
     cells.run("%%kimi\nHello")
     (row,) = usage(cells)
     (read,) = csv.DictReader(io.StringIO(cells.run("%kimi_usage --csv").stdout))
     assert read == {name: "" if value is None else str(value) for name, value in row.items()}
-    pandas = pytest.importorskip("pandas")
     cells.run("frame = %kimi_usage all --df")
     assert isinstance(cells["frame"], pandas.DataFrame)
     assert cells["frame"]["cost"].tolist() == [float(row["cost"])]
