@@ -65,7 +65,7 @@ def test_the_imports_point_inward() -> None:
 def test_importing_the_package_pulls_in_nothing_heavy() -> None:
     heavy = run_python(
         "import sys, kimi_magics\n"
-        "names = ('IPython', 'httpx', 'ipywidgets', 'msgspec', 'PIL', 'tornado')\n"
+        "names = ('IPython', 'httpx', 'ipywidgets', 'msgspec', 'PIL', 'tornado', 'sqlalchemy')\n"
         "print([name for name in names if name in sys.modules])"
     )
     assert heavy.strip() == "[]"
@@ -88,7 +88,24 @@ def loaded(*names):
 
 def test_loading_the_extension_pulls_in_nothing_heavy() -> None:
     names = ["httpx", "msgspec", "PIL", "tornado", "pydantic", "genai_prices", "markdown_it", "tomlkit", "ssl"]
+    names += ["sqlalchemy", "matplotlib", "psycopg"]
     assert run_python(f"{LOADED}print(loaded(*{names}))").strip() == "[]"
+
+
+DRAFT = """
+import threading
+magics = shell.find_line_magic("kimi").__self__
+before_draft = loaded("sqlalchemy")
+report = magics.drafts.report("%%kimi\\nHello", may_ask=False)
+for thread in threading.enumerate():
+    if thread.name.startswith("kimi-"):
+        thread.join(60)
+print(before_draft, report.state, loaded("sqlalchemy", "sqlalchemy.dialects.postgresql"))
+"""
+
+
+def test_a_draft_has_the_ledger_made_ready_before_its_first_call_and_without_the_drivers_of_other_databases() -> None:
+    assert run_python(LOADED + DRAFT).strip() == "[] local ['sqlalchemy']"
 
 
 def test_the_first_tab_pulls_in_nothing_heavy() -> None:

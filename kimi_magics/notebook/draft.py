@@ -164,6 +164,7 @@ class Drafts:
         state, warning, message = _find_limits(prompt, estimate, found)
         if not state:
             state = "counted" if estimate.is_counted else "offline" if trouble else "local"
+        session.spending.expect_call()
         return Report(
             state,
             estimate,

@@ -43,7 +43,7 @@ from kimi_magics.errors import (
 )
 from kimi_magics.notebook.asking import NobodyToAskError, ask_yes
 from kimi_magics.store.config import Config
-from kimi_magics.store.ledger import Ledger
+from kimi_magics.store.ledger import Ledger, prefetch
 from kimi_magics.store.ledger_values import Entry, Outcome, Reservation
 
 #: What the host did not take was not billed; nor what never reached it.
@@ -58,12 +58,14 @@ _FindCheaper = Callable[[Demand], tuple[str, Decimal] | None]
 class Judgement:
     """What the budgets make of a call that would be sent now, by the `standing` that leaves least for it.
 
-    `limit` is the longest answer in tokens, where a budget shortens it.
+    `limit` is the longest answer in tokens, where a budget shortens it; `room` is the longest that would fit, where the
+    call is refused.
     """
 
     verdict: Verdict
     standing: Standing | None = None
     limit: int | None = None
+    room: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class Spending:
         self._ledger = ledger
         self._ledger_for = "file"
         self._is_given = ledger is not None
+        self._has_prefetched = False
         self._lock = threading.Lock()
         self.session = uuid.uuid4().hex
 
@@ -139,6 +142,12 @@ class Spending:
                 self._ledger = Ledger(None if wanted == "file" else wanted, tell=self._tell)
                 self._ledger_for = wanted
             return self._ledger
+
+    def expect_call(self) -> None:
+        """Make ready in the background what the first call needs: somebody writes a prompt."""
+        if not self._has_prefetched:
+            self._has_prefetched = True
+            prefetch()
 
     def close(self) -> None:
         """Let the database go."""
@@ -177,13 +186,12 @@ class Spending:
         budgets = self.budgets()
         return self.ledger.standings(budgets, self._entry()) if budgets else ()
 
-    def judge(self, demand: Demand, *, is_over_allowed: bool = False) -> Judgement:
+    def judge(self, demand: Demand) -> Judgement:
         """Return what the budgets make of a call; nothing is put aside."""
         standings = self.standings()
-        decision = decide(demand, standings, is_over_allowed=is_over_allowed)
-        verdict = "fits" if is_over_allowed else judge(demand, standings)
+        decision, verdict = decide(demand, standings), judge(demand, standings)
         if isinstance(decision, Refusal):
-            return Judgement(verdict, decision.standing)
+            return Judgement(verdict, decision.standing, room=decision.room)
         by = decision.limited_by
         held = next((one for one in standings if one.budget is by), None) if by else tightest(demand, standings)
         return Judgement(verdict, held, decision.answer_tokens)

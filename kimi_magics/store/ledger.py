@@ -52,6 +52,15 @@ def now() -> datetime:
     return datetime.now().astimezone()
 
 
+def prefetch() -> None:
+    """Import in the background what the database needs: it takes longer than all else that a first call waits for."""
+    threading.Thread(target=_import_database, name="kimi-ledger-import", daemon=True).start()
+
+
+def _import_database() -> None:
+    from kimi_magics.store import ledger_books  # noqa: F401 — so that the first call finds it there
+
+
 class Ledger:
     """The ledger of a user, or of a hub by its `url`; opened at the first need, safe to use from several threads.
 

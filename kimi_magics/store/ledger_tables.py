@@ -98,12 +98,7 @@ calls = Table(
 Index("kimi_calls_started", calls.c.started)
 Index("kimi_calls_day", calls.c.day)
 Index("kimi_calls_session", calls.c.session)
-Index(
-    "kimi_calls_open",
-    calls.c.lease,
-    sqlite_where=calls.c.state == "reserved",
-    postgresql_where=calls.c.state == "reserved",
-)
+_OPEN = Index("kimi_calls_open", calls.c.lease, sqlite_where=calls.c.state == "reserved")
 
 #: The sums of all calls that are not under way, kept in the transaction that changes a call: a budget or a report over
 #: a million calls reads a few thousand rows.
@@ -173,6 +168,8 @@ def open_engine(url: URL) -> Engine:
             "the ledger's database needs psycopg, which is not installed",
             remedy='pip install "kimi-magics[postgresql]"',
         ) from None
+    # Said only here: whoever names PostgreSQL above loads it, with all of its drivers, for SQLite too.
+    _OPEN.dialect_options["postgresql"]["where"] = calls.c.state == "reserved"
     event.listen(engine, "begin", _begin_postgresql)
     return engine
 
