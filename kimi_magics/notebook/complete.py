@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from kimi_magics.core.ask import Completes, LineParser, Option
 
@@ -84,6 +84,49 @@ def _variable_names(variables: Mapping[str, Any]) -> list[str]:
     return [name for name in variables if not name.startswith("_") and name not in ("In", "Out", "exit", "quit")]
 
 
+def _find_words(name: str, text: str, word: str) -> Words | None:
+    """Return what gives the words of a magic whose words depend on those before them; None for another magic."""
+    if name not in _LINES:
+        return None
+    said = text[: len(text) - len(word)].split()[1:]
+    return lambda: _LINES[name]([one for one in said if not one.startswith("-")])
+
+
+def _usage_words(said: Sequence[str]) -> Sequence[str]:
+    """Return the periods, until one is there."""
+    from kimi_magics.store.ledger_reports import Period
+
+    periods = get_args(Period)
+    return () if set(periods) & set(said) else periods
+
+
+def _budget_words(said: Sequence[str]) -> Sequence[str]:
+    """Return what may follow in `2 USD per day` and `off per day`."""
+    from kimi_magics.core.budget import SCOPES, TOKENS
+
+    units = ("USD", "CNY", TOKENS)
+    match said:
+        case []:
+            return ("off",)
+        case ["off"]:
+            return ("per",)
+        case [amount] if amount[0].isdigit():
+            return (*units, "per")
+        case [amount] if amount[0] in "$¥":
+            return ("per",)
+        case [_, unit] if unit in units:
+            return ("per",)
+        case [_, "per"] | [_, _, "per"]:
+            return SCOPES
+    return ()
+
+
+_LINES: dict[str, Callable[[Sequence[str]], Sequence[str]]] = {
+    "kimi_usage": _usage_words,
+    "kimi_budget": _budget_words,
+}
+
+
 def install(
     shell: InteractiveShell,
     parsers: Mapping[str, LineParser],
@@ -109,7 +152,7 @@ def install(
                 parser,
                 models=models,
                 variables=shell.user_ns,
-                words=words.get(name, tuple),
+                words=_find_words(name, text, context.token) or words.get(name, tuple),
                 own=own,
             )
         # Where there is an offer, the names that Python itself would complete there only disturb.

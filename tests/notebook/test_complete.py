@@ -46,6 +46,51 @@ def test_tab_offers_what_may_stand_there(cells: Any, line: str, expected: list[s
     assert complete(cells, line) == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("%kimi_usage ", ["all", "month", "today", "week"]),
+        ("%kimi_usage t", ["today"]),
+        ("%kimi_usage --by ", ["cell", "day", "model", "notebook"]),
+        ("%kimi_usage week --by=m", ["--by=model"]),
+        ("%kimi_usage --by day w", ["week"]),
+        ("%kimi_usage month --", ["--by", "--csv", "--df", "--help", "--json", "--plot", "--reprice"]),
+        ("%kimi_budget ", ["off"]),
+        ("%kimi_budget --", ["--help", "--json", "--save"]),
+        ("%kimi_budget --save o", ["off"]),
+        ("%kimi_budget 2 ", ["CNY", "USD", "per", "tokens"]),
+        ("%kimi_budget 100k t", ["tokens"]),
+        ("%kimi_budget $2 ", ["per"]),
+        ("%kimi_budget 2 USD ", ["per"]),
+        ("%kimi_budget --save 2 USD per ", ["call", "day", "month", "notebook", "session", "week"]),
+        ("%kimi_budget 0.05 per c", ["call"]),
+        ("%kimi_budget off ", ["per"]),
+        ("%kimi_budget off per d", ["day"]),
+    ],
+)
+def test_tab_goes_on_with_a_period_and_with_a_budget(cells: Any, line: str, expected: list[str]) -> None:
+    assert complete(cells, line) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "%kimi_usage today w",  # one period is enough
+        "%kimi_usage --by w",
+        "%kimi_budget per d",  # an amount comes first
+        "%kimi_budget two U",
+        "%kimi_budget $2 U",  # the sign has said it
+        "%kimi_budget 2 EUR p",
+        "%kimi_budget 2 USD d",  # per comes first
+        "%kimi_budget 2 USD per day p",
+        "%kimi_budget off d",
+    ],
+)
+def test_tab_offers_nothing_of_ours_where_it_would_be_wrong(cells: Any, line: str) -> None:
+    ours = {"all", "month", "today", "week", "model", "notebook", "day", "cell", "off", "per", "USD", "call", "session"}
+    assert not ours & set(complete(cells, line))
+
+
 def test_every_flag_is_offered(cells: Any) -> None:
     assert {"--model", "-m", "--system", "--out", "--stop", "--dry-run", "--raw"} <= set(
         complete(cells, "%%kimi -")
