@@ -12,6 +12,14 @@ from kimi_magics.sandbox import Sandbox, SandboxOptions
 KEY = "sandbox"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what starts before a test, as a kernel that several share, away from the user's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIMI_MAGICS_HOME", str(tmp_path_factory.mktemp("shared") / "kimi_magics"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the tests away from the user's settings, keys, profiles and proxies; return the folder used instead."""

@@ -139,9 +139,11 @@ class Refusal:
 
 
 def decide(demand: Demand, standings: Sequence[Standing], *, is_over_allowed: bool = False) -> Grant | Refusal:
-    """Return what the budgets make of a call. With `is_over_allowed` nothing is refused and nothing shortened."""
+    """Return what the budgets make of a call. With `is_over_allowed` only those of the hub are kept."""
     limit, limited_by = demand.answer_tokens, None
-    for standing in () if is_over_allowed else standings:
+    for standing in standings:
+        if is_over_allowed and standing.budget.source != "hub":
+            continue
         if standing.budget.is_money and not _is_comparable(demand, standing.budget):
             return Refusal(standing, demand, None)
         room = _find_room(demand, standing)
@@ -217,6 +219,8 @@ def tightest(demand: Demand | None, standings: Sequence[Standing]) -> Standing |
 
 # ---------------------------------------------------------------- words
 
+_ASK_HUB = "ask whoever runs the hub, whose budget it is"
+
 
 def explain(refusal: Refusal, *, cheaper: tuple[str, Decimal] | None = None) -> BudgetError:
     """Return the error for a refused call, with its figures and the ways out.
@@ -224,7 +228,8 @@ def explain(refusal: Refusal, *, cheaper: tuple[str, Decimal] | None = None) -> 
     `cheaper` is another model that would take the same prompt, and what its prompt costs.
     """
     budget, demand = refusal.standing.budget, refusal.demand
-    this_once = "--over-budget sends it for this once"
+    is_hub = budget.source == "hub"
+    this_once = [] if is_hub else ["--over-budget sends it for this once"]
     if refusal.room is None:
         priced = demand.price is not None and demand.price.currency != budget.unit
         what = (
@@ -234,8 +239,11 @@ def explain(refusal: Refusal, *, cheaper: tuple[str, Decimal] | None = None) -> 
         )
         return BudgetError(
             f"{what}, and there is a budget of {budget} to keep",
-            remedy=f"set a price with %kimi_config price.{demand.model}=cached/input/output {budget.unit},"
-            f" take the budget away with %kimi_budget off per {budget.scope}, or {this_once}",
+            remedy=_join(
+                f"set a price with %kimi_config price.{demand.model}=cached/input/output {budget.unit}",
+                _ASK_HUB if is_hub else f"take the budget away with %kimi_budget off per {budget.scope}",
+                *this_once,
+            ),
         )
     needed = (
         demand.cost(demand.useful_tokens)
@@ -245,19 +253,35 @@ def explain(refusal: Refusal, *, cheaper: tuple[str, Decimal] | None = None) -> 
     needed = needed or Decimal(0)
     left = max(Decimal(0), refusal.standing.left)
     gone = budget.amount - refusal.standing.left
-    ways = [f"raise it with %kimi_budget {budget.typed(_round_up(max(gone, Decimal(0)) + needed))}"]
+    raised = budget.typed(_round_up(max(gone, Decimal(0)) + needed))
+    ways = [_ASK_HUB if is_hub else f"raise it with %kimi_budget {raised}"]
     if refusal.room >= 1:
         ways.append(f"be content with a short answer with --max-tokens {refusal.room}")
     else:
         ways.append("shorten the prompt")
     if cheaper is not None and budget.is_money:
         ways.append(f"take -m {cheaper[0]}, where it costs {format_money(cheaper[1], budget.unit)}")
-    ways.append(this_once)
+    more, less = _write_apart(budget, needed, left)
     return BudgetError(
-        f"a useful answer ({demand.useful_tokens:,} tokens) would bring the call to {budget.write(needed)},"
-        f" and of the budget of {budget} only {budget.write(left)} is left",
-        remedy=", ".join(ways[:-1]) + f", or {ways[-1]}",
+        f"a useful answer ({demand.useful_tokens:,} tokens) would bring the call to {more},"
+        f" and of the budget of {budget} only {less} is left",
+        remedy=_join(*ways, *this_once),
     )
+
+
+def _join(*ways: str) -> str:
+    return ", ".join(ways[:-1]) + f", or {ways[-1]}"
+
+
+def _write_apart(budget: Budget, more: Decimal, less: Decimal) -> tuple[str, str]:
+    """Write two figures with so many digits that they do not read the same."""
+    written = budget.write(more), budget.write(less)
+    places = 5
+    while written[0] == written[1] and more != less and budget.is_money:
+        step = Decimal(1).scaleb(-places)
+        written = format_amount(more.quantize(step), budget.unit), format_amount(less.quantize(step), budget.unit)
+        places += 1
+    return written
 
 
 def _round_up(amount: Decimal) -> Decimal:

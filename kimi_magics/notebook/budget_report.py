@@ -41,13 +41,16 @@ def report_budget(session: Session, ask: Ask) -> None:
 def _remove(session: Session, scope: str, *, save: bool) -> None:
     if scope and scope not in SCOPES:
         raise ConfigError(f"there is no budget per {scope}", remedy=f"a budget is per {', '.join(SCOPES)}")
-    own = session.spending.own()
-    gone = [one for one in own if scope in ("", one.scope)]
-    held = [one for one in session.spending.budgets() if one.source == "hub" and scope in ("", one.scope)]
-    if scope and not gone:
-        by_hub = f"; the one of {held[0]} is the hub's, and stays" if held else ""
-        raise ConfigError(f"you have no budget per {scope}{by_hub}", remedy="%kimi_budget lists them")
-    session.spending.remove(gone, save=save)
+    if session.spending.remove(scope, save=save):
+        return
+    held = [str(one) for one in session.spending.budgets() if one.source == "hub" and scope in ("", one.scope)]
+    if held:
+        raise ConfigError(
+            f"the budget of {' and '.join(held)} is the hub's, and stays",
+            remedy="ask whoever runs the hub; %kimi_budget shows what is left of it",
+        )
+    if scope:
+        raise ConfigError(f"you have no budget per {scope}", remedy="%kimi_budget lists them")
 
 
 def _row(standing: Standing) -> list[str]:

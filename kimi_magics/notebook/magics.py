@@ -271,7 +271,9 @@ class KimiMagics(Magics):
     def kimi_budget(self, line: str, cell: None = None, local_ns: None = None) -> None:  # noqa: D102
         from kimi_magics.notebook.budget_report import report_budget
 
-        report_budget(self.session, self._read("kimi_budget", line, None))
+        # An amount is no prompt: flags may come after it.
+        ask, words = PARSERS["kimi_budget"].parse_names(line)
+        report_budget(self.session, replace(ask, text=" ".join(words)))
         self._tell_settings()
 
     @no_var_expand

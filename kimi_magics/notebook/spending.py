@@ -21,7 +21,6 @@ from kimi_magics.core.budget import (
     Verdict,
     decide,
     explain,
-    is_same,
     judge,
     read_budget,
     read_budgets,
@@ -164,19 +163,40 @@ class Spending:
 
     def own(self) -> tuple[Budget, ...]:
         """Return the user's own budgets, saved ones and those of this session. Raises ConfigError."""
-        text, source = self._config.look_up("budget")
-        return self._read(text, "saved" if source == "saved" else "session")
+        saved = self._saved()
+        if self._config.look_up("budget")[1] != "session":
+            return saved
+        kept = {one.typed(): one for one in saved}
+        return tuple(kept.get(one.typed(), one) for one in self._read(self._config.get("budget"), "session"))
+
+    def _saved(self) -> tuple[Budget, ...]:
+        return self._read(self._config.saved("budget"), "saved")
 
     def _read(self, text: str | None, source: Source) -> tuple[Budget, ...]:
         return () if text in (None, "off") else read_budgets(str(text), source=source)
 
     def set(self, budget: Budget, *, save: bool) -> None:
         """Put a budget in the place of the one for the same. Raises ConfigError."""
-        self._write(replace_budget(self.own(), budget), save=save)
+        self._change(lambda budgets: replace_budget(budgets, budget), save=save)
 
-    def remove(self, budgets: Sequence[Budget], *, save: bool) -> None:
-        """Take budgets of the user's own away. Raises ConfigError."""
-        self._write([one for one in self.own() if not any(is_same(one, gone) for gone in budgets)], save=save)
+    def remove(self, scope: str, *, save: bool) -> bool:
+        """Take the user's own budgets of a scope away, all of them for an empty one; tell whether there were any.
+
+        Raises ConfigError.
+        """
+        own = (*self.own(), *self._saved()) if save else self.own()
+        has_any = any(scope in ("", one.scope) for one in own)
+        if has_any:
+            self._change(lambda budgets: [one for one in budgets if scope not in ("", one.scope)], save=save)
+        return has_any
+
+    def _change(self, change: Callable[[Sequence[Budget]], Sequence[Budget]], *, save: bool) -> None:
+        """Change the budgets of this session, and with `save` those that are saved: neither is taken for the other."""
+        of_session, is_apart = self.own(), self._config.look_up("budget")[1] == "session"
+        if save:
+            self._write(change(self._saved()), save=True)
+        if is_apart or not save:
+            self._write(change(of_session), save=False)
 
     def _write(self, budgets: Sequence[Budget], *, save: bool) -> None:
         self._config.set("budget", ", ".join(one.typed() for one in budgets) or "off", save=save)

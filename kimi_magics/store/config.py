@@ -234,6 +234,10 @@ class Config:
         names = (name for name in self.names() if name.startswith(TEMPLATE_PREFIX))
         return {name.removeprefix(TEMPLATE_PREFIX): self.get(name) for name in names}
 
+    def saved(self, name: str) -> Any:
+        """Return the saved value, whatever this session has set; None when there is none. Raises ConfigError."""
+        return self._read_saved().get(name)
+
     def hub_budget(self) -> str | None:
         """Return what the hub allows each user, beside the user's own budgets; None when it says nothing."""
         budget: str | None = self._read_hub().get("budget")

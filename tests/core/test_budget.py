@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kimi_magics.core.budget import (
@@ -160,6 +161,8 @@ def test_without_a_budget_what_is_expected_is_put_aside() -> None:
     assert grant == Grant(Usage(10, 400, estimated=True), PRICE.cost_of(Usage(10, 400)), "USD")
 
 
+# A machine that does much else is slow at making the values, too.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     prompt=st.integers(0, 10**6),
     limit=st.one_of(st.none(), st.integers(1, 10**6)),
@@ -216,6 +219,27 @@ def test_a_refusal_tells_its_figures_and_the_ways_out() -> None:
     )
     raised = read_budget("0.005 USD per day")
     assert isinstance(decide(ask(), [Standing(raised, Decimal("0.0002"))]), Grant)
+
+
+def test_figures_that_are_nearly_the_same_are_told_apart() -> None:
+    refusal = decide(ask(), [standing("0.00197 USD per day")])
+    assert isinstance(refusal, Refusal)
+    assert explain(refusal).message == (
+        "a useful answer (256 tokens) would bring the call to $0.001974, and of the budget of $0.00197 per day"
+        " only $0.001970 is left"
+    )
+
+
+@pytest.mark.parametrize("price", [PRICE, None])
+def test_the_hubs_budget_is_kept_whatever_the_user_allows_and_offers_no_way_that_is_none(price: Price | None) -> None:
+    hub = Standing(replace(read_budget("0.0001"), source="hub"))
+    refusal = decide(ask(price=price), [standing("5"), hub], is_over_allowed=True)
+    assert isinstance(refusal, Refusal)
+    assert refusal.standing is hub
+    remedy = explain(refusal).remedy
+    assert "ask whoever runs the hub" in remedy
+    assert "%kimi_budget" not in remedy
+    assert "--over-budget" not in remedy
 
 
 def test_of_an_unknown_price_the_error_says_how_to_set_one() -> None:

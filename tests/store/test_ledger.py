@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kimi_magics.core.budget import Demand, Refusal, read_budgets
@@ -265,7 +265,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=_STEPS)
 def test_in_any_order_no_budget_is_passed_and_no_token_lost(steps: list[tuple[str, int, int, int]]) -> None:
     clock = Clock()
