@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from kimi_magics.errors import RefusedError
-
 
 def ask_yes(question: str) -> bool:
     """Ask below the cell; only y or yes is a yes. Raises NobodyToAskError where nobody can answer.
@@ -18,5 +16,5 @@ def ask_yes(question: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-class NobodyToAskError(RefusedError):
-    """The cell runs where nobody can type, as under nbclient or papermill."""
+class NobodyToAskError(Exception):
+    """The cell runs where nobody can type, as under nbclient or papermill; whoever asked says what that means."""

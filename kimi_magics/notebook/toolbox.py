@@ -114,7 +114,7 @@ def ask_user(call: ToolCall) -> bool:
         return ask_yes(f"allow {write_call(call)}? [y/N] ")
     except NobodyToAskError as error:
         raise ToolError(
-            f"--ask has nobody to ask: {error.message}", remedy="run it where input() works, or leave out --ask"
+            f"--ask has nobody to ask: {error}", remedy="run it where input() works, or leave out --ask"
         ) from None
 
 
