@@ -18,6 +18,12 @@ from nbclient import NotebookClient
 from kimi_magics.sandbox import Sandbox, SandboxOptions
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
+_LEDGER = re.compile(r"\([^()]*ledger\.sqlite\)")
+#: In the place of the temporary one: where a reader's ledger is, on Linux.
+_PLACES = {
+    "text/plain": "(~/.local/share/kimi_magics/ledger.sqlite)",
+    "text/markdown": r"(\~/.local/share/kimi\_magics/ledger.sqlite)",
+}
 
 
 def refresh(path: Path) -> None:
@@ -41,6 +47,9 @@ def refresh(path: Path) -> None:
             if "text" in output:
                 # What names a conversation to the host is made by chance.
                 output["text"] = re.sub(r"kimi-magics-[0-9a-f]{24}", f"kimi-magics-{'0' * 24}", output["text"])
+            data = output.get("data", {})
+            for kind in data.keys() & _PLACES.keys():
+                data[kind] = _PLACES[kind].join(_LEDGER.split(data[kind]))
             receipt = output.get("metadata", {}).get("kimi_magics")
             if receipt:
                 receipt["request_id"] = "sandbox"
