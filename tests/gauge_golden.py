@@ -66,7 +66,7 @@ REPORTS: dict[str, Report] = {
         outlook=Outlook(2000, "--max-tokens"),
         budget=Standing(Budget(Decimal("0.5")), Decimal("0.3712")),
         warning="near-budget",
-        message="near the end of the budget",
+        message="near the end of the budget of $0.5 per session",
     ),
     "over the budget": Report(
         "over-budget",
@@ -74,6 +74,7 @@ REPORTS: dict[str, Report] = {
         parts={"draft": 52_000},
         budget=Standing(Budget(Decimal("0.01"), scope="day"), Decimal("0.02")),
         message="over the budget of $0.01 per day: the cell would not be sent",
+        remedy="--max-tokens 120, or --over-budget",
     ),
     "a budget of tokens that shortens the answer": Report(
         "counted",
@@ -83,13 +84,22 @@ REPORTS: dict[str, Report] = {
         budget=Standing(Budget(Decimal(60_000), "tokens", "notebook")),
         limit=8_000,
         warning="near-budget",
-        message="the answer is limited to 8,000 tokens by the budget of 60,000 tokens per notebook",
+        message="the budget of 60,000 tokens per notebook limits the answer",
     ),
     "a budget for each call": Report(
         "counted",
         Estimate(_MODEL, 500, is_counted=True, price=_PRICE),
         parts={"draft": 500},
         budget=Standing(Budget(Decimal("0.05"), "CNY", "call")),
+    ),
+    "a budget for each call that shortens the answer": Report(
+        "counted",
+        Estimate(_MODEL, 500, is_counted=True, price=_PRICE),
+        parts={"draft": 500},
+        budget=Standing(Budget(Decimal(800), "tokens", "call")),
+        limit=300,
+        warning="near-budget",
+        message="the budget of 800 tokens per call limits the answer",
     ),
     "over the context": Report(
         "over-context",
@@ -124,7 +134,20 @@ _TOTALS: list[dict[str, Any]] = [
     {"calls": 1, "tokens": 412, "costs": [["USD", "0.0016"]], "unpriced": 0},
     {"calls": 12, "tokens": 1_048_576, "costs": [["CNY", "3.5"], ["USD", "1234.5"]], "unpriced": 2},
 ]
-_AMOUNTS = ("0", "0.000028", "0.00098", "0.001", "0.0842", "1.5", "99.99994", "100", "1234567.891", "0.0000000123")
+_AMOUNTS = (
+    "0",
+    "0.000028",
+    "0.0000996",
+    "0.00098",
+    "0.000998",
+    "0.001",
+    "0.0842",
+    "1.5",
+    "99.99994",
+    "100",
+    "1234567.891",
+    "0.0000000123",
+)
 _TEXTS = ("Hello, world! It's 12:30.\n", "你好，世界！日本語のテキスト", "Привет, мир — café 😀👩\u200d🚀\r\n\t{}", "")
 _SOURCES = (
     "%%kimi\nhi",
@@ -165,6 +188,8 @@ def build() -> dict[str, Any]:
     ]
     several = _reply(Usage(2500, 40), _PRICE, steps=3)
     runs.append(run_message(several, cell="cell-1", expected=1240))
+    standing = Standing(Budget(Decimal("0.5"), scope="day"), Decimal("0.3712"))
+    runs.append(run_message(several, cell="cell-1", expected=1240, budget=standing))
     messages = {name: report_message(report) for name, report in REPORTS.items()}
     return {
         "classes": dict(CHARACTER_CLASSES),

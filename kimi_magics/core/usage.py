@@ -101,7 +101,8 @@ def format_money(amount: Decimal, currency: str) -> str:
         return f"{symbol}0"
     if amount >= 100:
         return f"{symbol}{amount:,.2f}"
-    places = 4 if amount >= Decimal("0.001") else 1 - amount.adjusted()
+    # By its size once it is rounded: 0.000998 is $0.0010.
+    places = 4 if amount >= Decimal("0.001") else 1 - Decimal(f"{amount:.1e}").adjusted()
     return f"{symbol}{amount:.{places}f}"
 
 

@@ -158,23 +158,22 @@ class Drafts:
         if may_ask and not trouble:
             trouble = self._ask(prompt)
         estimate = session.estimate(prompt, may_ask=False)
-        found = session.spending.judge(
-            session.weigh(prompt, estimate, cell=cell), is_over_allowed=request.allow.is_over_allowed
-        )
-        state, warning, message = _find_limits(prompt, estimate, found)
-        if not state:
-            state = "counted" if estimate.is_counted else "offline" if trouble else "local"
+        demand = session.weigh(prompt, estimate, cell=cell)
+        found = session.spending.judge(demand, is_over_allowed=request.allow.is_over_allowed)
+        limits = _find_limits(prompt, estimate, found)
+        unlimited: State = "counted" if estimate.is_counted else "offline" if trouble else "local"
         session.spending.expect_call()
         return Report(
-            state,
+            limits.state or unlimited,
             estimate,
             parts=_fit(session.counting.count_parts_here(prompt), estimate.prompt_tokens),
             rates=session.counting.rates(prompt),
             outlook=session.expect_answer(prompt, cell=cell),
             budget=found.standing,
             limit=found.limit,
-            warning=warning,
-            message=message or (estimate.note if estimate.is_counted else trouble or estimate.note),
+            warning=limits.warning,
+            message=limits.message or (estimate.note if estimate.is_counted else trouble or estimate.note),
+            remedy=limits.remedy,
             # Asked without trouble, what can be counted has been.
             is_final=estimate.is_counted or is_local or bool(trouble) or may_ask,
         )
@@ -205,24 +204,42 @@ class Drafts:
         return ""
 
 
-def _find_limits(prompt: Prompt, estimate: Estimate, found: Judgement) -> tuple[State | Literal[""], Nearness, str]:
-    """Return the state, the warning and the sentence where a limit is passed or near."""
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What is to be said of a limit that is passed or near."""
+
+    state: State | Literal[""] = ""
+    warning: Nearness = ""
+    message: str = ""
+    remedy: str = ""
+
+
+def _find_limits(prompt: Prompt, estimate: Estimate, found: Judgement) -> _Limits:
     context, needed = prompt.model.context_tokens, estimate.prompt_tokens + (prompt.max_tokens or 0)
     if context is not None and needed > context:
-        return "over-context", "", f"{needed:,} tokens with the answer do not fit the context of {context:,}"
-    budget = found.standing.budget if found.standing is not None else None
-    if found.verdict == "over":
-        return "over-budget", "", f"over the budget of {budget}: the cell would not be sent"
-    if found.verdict == "unknown":
-        return "over-budget", "", "the price is unknown, so the budget forbids the call"
-    if found.verdict == "near":
-        limited = (
-            f"the answer is limited to {found.limit:,} tokens by" if found.limit is not None else "near the end of"
+        return _Limits(
+            "over-context", message=f"{needed:,} tokens with the answer do not fit the context of {context:,}"
         )
-        return "", "near-budget", f"{limited} the budget of {budget}"
+    budget = found.standing.budget if found.standing is not None else None
+    if found.is_passed:
+        return _Limits(warning="near-budget", message=f"sent for this once, whatever the budget of {budget} says")
+    is_hub = budget is not None and budget.source == "hub"
+    this_once = "ask whoever runs the hub" if is_hub else "--over-budget sends it for this once"
+    if found.verdict == "over":
+        remedy = this_once
+        if found.room and found.room > 0 and estimate.is_counted:
+            remedy = f"--max-tokens {found.room}" + ("" if is_hub else ", or --over-budget")
+        return _Limits("over-budget", message=f"over the budget of {budget}: the cell would not be sent", remedy=remedy)
+    if found.verdict == "unknown":
+        message = f"the price is unknown, so the budget of {budget} forbids the call"
+        return _Limits("over-budget", message=message, remedy=this_once)
+    if found.limit is not None:
+        return _Limits(warning="near-budget", message=f"the budget of {budget} limits the answer")
+    if found.verdict == "near":
+        return _Limits(warning="near-budget", message=f"near the end of the budget of {budget}")
     if context is not None and needed > _NEAR_CONTEXT * context:
-        return "", "near-context", "near the end of the context"
-    return "", "", ""
+        return _Limits(warning="near-context", message="near the end of the context")
+    return _Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,13 +298,19 @@ def report_message(report: Report) -> dict[str, Any]:
         "parts": dict(report.parts),
         "rates": {name: round(rate, 5) for name, rate in report.rates.items()},
         "answer": outlook and {"low": outlook.low, "high": outlook.high, "basis": outlook.basis},
-        "budget": budget
-        and {
-            "left": str(max(Decimal(0), budget.left)),
-            "amount": f"{budget.budget.amount:f}",
-            # `tokens` where it is none of money.
-            "currency": budget.budget.unit,
-            "per": budget.budget.scope,
-        },
+        "budget": budget_message(budget),
         "limit": report.limit,
+    }
+
+
+def budget_message(standing: Standing | None) -> dict[str, str] | None:
+    """Return a budget and what is left of it, as text; `currency` is `tokens` where it is none of money."""
+    if standing is None:
+        return None
+    budget = standing.budget
+    return {
+        "left": str(max(Decimal(0), standing.left)),
+        "amount": f"{budget.amount:f}",
+        "currency": budget.unit,
+        "per": budget.scope,
     }

@@ -24,6 +24,7 @@ from kimi_magics.notebook.page_questions import WAIT_SECONDS, PageQuestions
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from kimi_magics.core.budget import Standing
     from kimi_magics.core.reply import Reply
     from kimi_magics.notebook.draft import Drafts
     from kimi_magics.notebook.session import Session
@@ -194,7 +195,7 @@ class Gauge:
         if not self._pages:
             return
         if cell and reply.has_usage:
-            self._tell_all(run_message(reply, cell=cell, expected=expected))
+            self._tell_all(run_message(reply, cell=cell, expected=expected, budget=_find_budget(self._session())))
         self._tell_all({"op": "settings", **self._settings()})
 
     def _settings(self) -> Message:
@@ -264,8 +265,19 @@ class _Workers:
                 self._shell.log.warning("the gauge of kimi_magics failed", exc_info=True)
 
 
-def run_message(reply: Reply, *, cell: str, expected: int) -> Message:
-    """Return what a run took, as JSON-ready values."""
+def _find_budget(session: Session) -> Standing | None:
+    """Return the budget that is nearest its end; one for each call begins anew, and so has none."""
+    from kimi_magics.core.budget import tightest
+
+    with contextlib.suppress(KimiError):
+        return tightest(None, [one for one in session.spending.standings() if one.budget.scope != "call"])
+    return None
+
+
+def run_message(reply: Reply, *, cell: str, expected: int, budget: Standing | None = None) -> Message:
+    """Return what a run took, and what it left of a budget, as JSON-ready values."""
+    from kimi_magics.notebook.draft import budget_message
+
     usage = reply.usage
     return {
         "op": "run",
@@ -279,6 +291,7 @@ def run_message(reply: Reply, *, cell: str, expected: int) -> Message:
         "currency": reply.currency,
         "seconds": round(reply.seconds or 0, 3),
         "steps": reply.steps,
+        "budget": budget_message(budget),
     }
 
 

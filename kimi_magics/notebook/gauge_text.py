@@ -23,13 +23,14 @@ def describe(message: Mapping[str, Any]) -> dict[str, str]:
     if "tokens" not in message:
         return dict.fromkeys(("tokens", "cost", "share", "answer", "budget", "hover"), "") | {"note": note}
     about = "" if message["counted"] and not message["added"] else "≈ "
-    tokens, price = message["tokens"], message["price"]
+    tokens, price, budget = message["tokens"], message["price"], _budget(message["budget"])
     return {
         "tokens": f"{about}{_tokens(tokens)}",
         "cost": about + _money(tokens, price, "input") if price else "unknown price",
         "share": _share(tokens, message["context"]),
         "answer": _answer(message["answer"], price, message["limit"]),
-        "budget": _budget(message["budget"]),
+        # One for each call is named by what is said of it.
+        "budget": "" if budget in note else budget,
         "note": note,
         "hover": _hover(message),
     }
@@ -42,7 +43,10 @@ def describe_line(message: Mapping[str, Any]) -> str:
 
 
 def describe_run(message: Mapping[str, Any]) -> str:
-    """Return what a run took beside what was expected: `est. 1,240 → billed 1,236 · 1,024 cached · $0.0009`."""
+    """Return what a run took beside what was expected: `est. 1,240 → billed 1,236 · 1,024 cached · $0.0009`.
+
+    What it left of a budget follows.
+    """
     verb = "≈ " if message["estimated"] else "billed "
     # What was expected is the first request alone: what a tool answers is not known before.
     steps = f" in {message['steps']} steps" if message["steps"] > 1 else ""
@@ -51,6 +55,8 @@ def describe_run(message: Mapping[str, Any]) -> str:
         parts.append(f"{message['cached_tokens']:,} cached")
     cost = message["cost"]
     parts.append("unknown price" if cost is None else format_money(Decimal(cost), message["currency"]))
+    if message["budget"]:
+        parts.append(_budget(message["budget"]))
     return " · ".join(parts)
 
 

@@ -65,6 +65,22 @@ class Judgement:
     standing: Standing | None = None
     limit: int | None = None
     room: int | None = None
+    #: Whether it would be sent all the same, over the budget.
+    is_passed: bool = False
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether a budget is against it."""
+        return self.verdict in ("over", "unknown")
+
+
+def _judge(demand: Demand, standings: Sequence[Standing]) -> Judgement:
+    decision, verdict = decide(demand, standings), judge(demand, standings)
+    if isinstance(decision, Refusal):
+        return Judgement(verdict, decision.standing, room=decision.room)
+    by = decision.limited_by
+    held = next((one for one in standings if one.budget is by), None) if by else tightest(demand, standings)
+    return Judgement(verdict, held, decision.answer_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +222,16 @@ class Spending:
         budgets = self.budgets()
         return self.ledger.standings(budgets, self._entry()) if budgets else ()
 
-    def judge(self, demand: Demand) -> Judgement:
-        """Return what the budgets make of a call; nothing is put aside."""
+    def judge(self, demand: Demand, *, is_over_allowed: bool = False) -> Judgement:
+        """Return what the budgets make of a call; nothing is put aside. Raises ConfigError."""
         standings = self.standings()
-        decision, verdict = decide(demand, standings), judge(demand, standings)
-        if isinstance(decision, Refusal):
-            return Judgement(verdict, decision.standing, room=decision.room)
-        by = decision.limited_by
-        held = next((one for one in standings if one.budget is by), None) if by else tightest(demand, standings)
-        return Judgement(verdict, held, decision.answer_tokens)
+        found = _judge(demand, standings)
+        if not is_over_allowed:
+            return found
+        by_hub = _judge(demand, [one for one in standings if one.budget.source == "hub"])
+        if by_hub.is_forbidden or by_hub.limit is not None:
+            return by_hub
+        return replace(found, limit=None, room=None, is_passed=found.is_forbidden)
 
     def needs_price(self) -> bool:
         """Whether a call cannot be judged without a price."""

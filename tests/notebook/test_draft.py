@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import gauge_golden
@@ -22,6 +24,7 @@ from kimi_magics.notebook.requests import RequestBuilder
 from kimi_magics.notebook.session import Session
 from kimi_magics.notebook.sources import Sources
 from kimi_magics.sandbox import Fault, Sandbox
+from kimi_magics.store.config import find_hub_file
 from kimi_magics.store.weights import WeightsStore
 
 SENTENCE = (
@@ -293,6 +296,47 @@ def test_limits_are_near_and_passed_before_the_run(bench: Bench) -> None:
     assert bench("%%kimi\nHello").state == "over-budget"
     bench.session.spending.set(Budget(Decimal(1)), save=False)
     assert (bench("%%kimi\nHello").state, bench("%%kimi\nHello").warning) == ("counted", "")
+
+
+def test_a_budget_says_what_it_does_to_the_draft_and_the_way_out(bench: Bench) -> None:
+    cost = input_cost(bench("%%kimi\nHello"))
+    bench.session.spending.set(Budget(300 * cost, scope="day"), save=False)
+    limited = bench("%%kimi\nHello")
+    bench.session.spending.set(Budget(200 * Decimal("0.000004"), scope="day"), save=False)
+    over = bench("%%kimi\nHello")
+    fitting = bench(f"%%kimi {over.remedy.partition(',')[0]}\nHello")
+    allowed = bench("%%kimi --over-budget\nHello")
+
+    assert limited.message == f"the budget of ${300 * cost:f} per day limits the answer"
+    assert limited.limit is not None
+    assert over.message == "over the budget of $0.000800 per day: the cell would not be sent"
+    assert re.fullmatch(r"--max-tokens \d+, or --over-budget", over.remedy)
+    assert (fitting.state, fitting.warning) == ("counted", "near-budget")
+    assert (allowed.state, allowed.warning, allowed.limit) == ("counted", "near-budget", None)
+    assert allowed.message == "sent for this once, whatever the budget of $0.000800 per day says"
+
+
+def test_of_a_hubs_budget_the_user_is_offered_no_way_past_it(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path))
+    path = find_hub_file()
+    if not path.is_relative_to(tmp_path):
+        pytest.skip("the folder of a hub cannot be moved on this platform")
+    path.parent.mkdir(parents=True)
+    path.write_text('budget = "300 tokens per call"', "utf-8")
+    bench.session.spending.set(Budget(Decimal("0.0001")), save=False)
+    text = "Tell me about rivers. " * 20
+    own, allowed = bench("%%kimi\nHello"), bench("%%kimi --over-budget\nHello")
+    long, forced = bench(f"%%kimi\n{text}"), bench(f"%%kimi --over-budget\n{text}")
+
+    assert own.state == "over-budget"
+    # What is the hub's limits the answer all the same.
+    assert (allowed.state, allowed.message) == ("counted", "the budget of 300 tokens per call limits the answer")
+    assert allowed.limit == 300 - tokens(allowed)
+    assert long.state == forced.state == "over-budget"
+    assert forced.message == "over the budget of 300 tokens per call: the cell would not be sent"
+    assert forced.remedy == f"--max-tokens {300 - tokens(forced)}"
 
 
 def test_an_unknown_price_under_a_budget_is_over_it(bench: Bench) -> None:

@@ -41,19 +41,21 @@ export function describe(message, digits = null) {
     return { tokens: "", cost: "", share: "", answer: "", budget: "", hover: "", note };
   const about = message.counted && !message.added ? "" : "≈ ";
   const { tokens, price } = message;
+  const budget = describeBudget(message.budget, digits);
   const money = (count, kind) => formatMoney((count * Number(price[kind])) / 1e6, price.currency, digits);
   return {
     tokens: about + nameTokens(tokens),
     cost: price ? about + money(tokens, "input") : "unknown price",
     share: describeShare(tokens, message.context),
     answer: describeAnswer(message.answer, price && (count => money(count, "output")), message.limit),
-    budget: describeBudget(message.budget, digits),
+    // One for each call is named by what is said of it.
+    budget: note.includes(budget) ? "" : budget,
     note,
     hover: describeParts(message),
   };
 }
 
-/** Return what a run took beside what was expected. */
+/** Return what a run took beside what was expected, and what it left of a budget. */
 export function describeRun(message, digits = null) {
   const verb = message.estimated ? "≈ " : "billed ";
   // What was expected is the first request alone: what a tool answers is not known before.
@@ -62,6 +64,7 @@ export function describeRun(message, digits = null) {
   if (message.cached_tokens) parts.push(`${group(message.cached_tokens)} cached`);
   const { cost, currency } = message;
   parts.push(cost == null ? "unknown price" : formatMoney(Number(cost), currency, digits));
+  if (message.budget) parts.push(describeBudget(message.budget, digits));
   return parts.join(" · ");
 }
 
@@ -82,7 +85,7 @@ export function formatMoney(amount, currency, digits = null) {
     const [whole, cents] = amount.toFixed(2).split(".");
     return `${symbol}${group(Number(whole))}.${cents}`;
   }
-  const places = amount >= 0.001 ? 4 : 1 - Number(amount.toExponential().split("e")[1]);
+  const places = amount >= 0.001 ? 4 : 1 - Number(amount.toExponential(1).split("e")[1]);
   return symbol + amount.toFixed(places);
 }
 
