@@ -55,7 +55,9 @@ def explain_finish(reply: Reply) -> str:
         return "" if reply.is_partial or reply.text else _explain_no_text(reply)
     if reply.finish_reason == "length":
         if reply.limit_note:
-            return f"The answer was cut ({reply.limit_note}): %kimi_budget raises it, --over-budget passes it for once."
+            return (
+                "The answer was cut at the limit of a budget: %kimi_budget raises it, --over-budget passes it for once."
+            )
         if reply.text:
             return "The answer was cut at the token limit (finish reason: length): raise --max-tokens for the rest."
         return (

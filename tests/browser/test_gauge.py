@@ -184,7 +184,7 @@ def test_the_budget_and_the_context_are_near_or_passed_in_colour_and_words(noteb
     context = notebook.wait_for_gauge(INDEX["context"], "over-context")
 
     assert "left of $0.0000001" in over
-    assert "over the budget: the cell would not be sent" in over
+    assert "over the budget of $0.0000001 per session: the cell would not be sent" in over
     assert calm != alarmed
     assert "do not fit the context of 262,144" in context
 
