@@ -29,7 +29,11 @@ ROOT = Path(__file__).parents[2]
 CHARTS = ("matplotlib", "plotly", "altair")
 PRICE = Price(Decimal("0.95"), Decimal(4))
 #: What each library leaves in a notebook.
-KINDS = {"matplotlib": "image/png", "plotly": "application/vnd.plotly.v1+json", "altair": "application/vnd.vegalite"}
+KINDS = {
+    "matplotlib": "image/png",
+    "plotly": "application/vnd.plotly.v1+json",
+    "altair": ("application/vnd.vegalite", "text/html"),
+}
 SHOW = """
 import json, sys
 from IPython.core.interactiveshell import InteractiveShell
