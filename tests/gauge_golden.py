@@ -88,14 +88,14 @@ REPORTS: dict[str, Report] = {
     ),
     "a budget for each call": Report(
         "counted",
-        Estimate(_MODEL, 500, is_counted=True, price=_PRICE),
-        parts={"draft": 500},
+        Estimate(_MODEL, 600, is_counted=True, price=_PRICE),
+        parts={"draft": 600},
         budget=Standing(Budget(Decimal("0.05"), "CNY", "call")),
     ),
     "a budget for each call that shortens the answer": Report(
         "counted",
-        Estimate(_MODEL, 500, is_counted=True, price=_PRICE),
-        parts={"draft": 500},
+        Estimate(_MODEL, 600, is_counted=True, price=_PRICE),
+        parts={"draft": 600},
         budget=Standing(Budget(Decimal(800), "tokens", "call")),
         limit=300,
         warning="near-budget",

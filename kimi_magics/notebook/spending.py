@@ -65,7 +65,7 @@ class Judgement:
     standing: Standing | None = None
     limit: int | None = None
     room: int | None = None
-    #: Whether it would be sent all the same, over the budget.
+    #: Whether it would be sent all the same, with an answer of any length.
     is_passed: bool = False
 
     @property
@@ -231,7 +231,8 @@ class Spending:
         by_hub = _judge(demand, [one for one in standings if one.budget.source == "hub"])
         if by_hub.is_forbidden or by_hub.limit is not None:
             return by_hub
-        return replace(found, limit=None, room=None, is_passed=found.is_forbidden)
+        is_passed = found.is_forbidden or found.limit is not None
+        return replace(found, limit=None, room=None, is_passed=is_passed)
 
     def needs_price(self) -> bool:
         """Whether a call cannot be judged without a price."""

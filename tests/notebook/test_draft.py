@@ -301,7 +301,7 @@ def test_limits_are_near_and_passed_before_the_run(bench: Bench) -> None:
 def test_a_budget_says_what_it_does_to_the_draft_and_the_way_out(bench: Bench) -> None:
     cost = input_cost(bench("%%kimi\nHello"))
     bench.session.spending.set(Budget(300 * cost, scope="day"), save=False)
-    limited = bench("%%kimi\nHello")
+    limited, unlimited = bench("%%kimi\nHello"), bench("%%kimi --over-budget\nHello")
     bench.session.spending.set(Budget(200 * Decimal("0.000004"), scope="day"), save=False)
     over = bench("%%kimi\nHello")
     fitting = bench(f"%%kimi {over.remedy.partition(',')[0]}\nHello")
@@ -309,6 +309,7 @@ def test_a_budget_says_what_it_does_to_the_draft_and_the_way_out(bench: Bench) -
 
     assert limited.message == f"the budget of ${300 * cost:f} per day limits the answer"
     assert limited.limit is not None
+    assert unlimited.message == f"sent for this once, whatever the budget of ${300 * cost:f} per day says"
     assert over.message == "over the budget of $0.000800 per day: the cell would not be sent"
     assert re.fullmatch(r"--max-tokens \d+, or --over-budget", over.remedy)
     assert (fitting.state, fitting.warning) == ("counted", "near-budget")
