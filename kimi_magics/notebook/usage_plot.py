@@ -8,7 +8,7 @@ import importlib.util
 import io
 from collections.abc import Sequence
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from kimi_magics.core.usage import format_money
@@ -104,7 +104,7 @@ def _write_chart(days: list[date], models: dict[str, list[Decimal]], currency: s
     bars = [(days[at], sum(totals[at : at + step], Decimal(0))) for at in range(0, len(days), step)]
     most = max(total for _, total in bars) or Decimal(1)
     lines = [
-        f"{day.isoformat()}  {'█' * round(_WIDTH * total / most):<{_WIDTH}}  {format_money(total, currency)}"
+        f"{day.isoformat()}  {_write_bar(total / most):<{_WIDTH}}  {format_money(total, currency)}"
         for day, total in bars
     ]
     if step > 1:
@@ -112,6 +112,12 @@ def _write_chart(days: list[date], models: dict[str, list[Decimal]], currency: s
     spent = {model: sum(costs, Decimal(0)) for model, costs in models.items()}
     lines.append(" · ".join(f"{model} {format_money(cost, currency)}" for model, cost in spent.items()))
     return "\n".join(lines)
+
+
+def _write_bar(part: Decimal) -> str:
+    """Return a bar for this part of the width, to an eighth of a letter; what is not nothing can be seen."""
+    whole, eighths = divmod(int((8 * _WIDTH * part).to_integral_value(ROUND_CEILING)), 8)
+    return "█" * whole + ("▏▎▍▌▋▊▉"[eighths - 1] if eighths else "")
 
 
 def _show(chart: Any) -> None:
