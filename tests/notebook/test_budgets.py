@@ -1,4 +1,4 @@
-"""Whose budgets hold and for how long: those of a session, saved ones, and those of the hub, which nobody takes away."""
+"""Whose budgets hold, and for how long: of a session, saved, or of the hub, which nobody takes away."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -99,22 +100,43 @@ def test_what_stands_in_the_files_place_is_told_once_and_left_alone(
     ledger.close()
 
 
-def test_a_file_that_only_reads_is_told_once_and_budgets_go_on(tmp_path: Path) -> None:
-    first = Ledger(home=tmp_path, user="ada")
-    settle(first, reserve(first))
-    first.close()
-    before = (tmp_path / "ledger.sqlite").read_bytes()
-    told: list[str] = []
-    # Also root may not write a database that is opened so.
-    url = f"sqlite:///file:{tmp_path / 'ledger.sqlite'}?mode=ro&immutable=1&uri=true"
-    ledger = Ledger(url, tell=told.append, user="ada")
-    for _ in range(2):
-        settle(ledger, reserve(ledger))
-    (standing,) = ledger.standings(read_budgets("1 USD per day"), ENTRY)
-    assert standing.spent == 2 * COST
-    assert len(told) == 1
-    ledger.close()
-    assert (tmp_path / "ledger.sqlite").read_bytes() == before
+#: Root may write everywhere: once all is imported, the process becomes nobody.
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+from test_ledger_limits import COST, ENTRY, Ledger, read_budgets, read_calls, reserve, settle
+home = Path({home!r})
+first = Ledger(home=home, user="ada")
+settle(first, reserve(first))
+read_calls(first)
+first.close()
+(home / "ledger.sqlite").chmod(0o444)
+home.chmod(0o555)
+if os.getuid() == 0:
+    os.setuid(65534)
+ledger = Ledger(home=home, tell=lambda text: print("told", text), user="ada")
+for _ in range(2):
+    settle(ledger, reserve(ledger))
+(standing,) = ledger.standings(read_budgets("1 USD per day"), ENTRY)
+print("spent", standing.spent == 2 * COST)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights")
+def test_a_file_that_only_reads_is_told_once_and_budgets_go_on() -> None:
+    with tempfile.TemporaryDirectory() as home:  # pytest's own folders are closed to others
+        script = READ_ONLY.format(folder=str(Path(__file__).parent), home=home)
+        ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+        assert ran.returncode == 0, ran.stderr
+        lines = ran.stdout.splitlines()
+        assert len([line for line in lines if line.startswith("told")]) == 1
+        assert lines[-1] == "spent True"
+        Path(home).chmod(0o700)
+        after = Ledger(home=Path(home), user="ada")
+        Path(home, "ledger.sqlite").chmod(0o600)
+        assert len(read_calls(after)) == 1
+        after.close()
 
 
 # ---------------------------------------------------------------- versions
