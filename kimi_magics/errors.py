@@ -236,12 +236,15 @@ class ApiError(CallError):
         status: int = 0,
         kind: str = "",
         wait_seconds: float | None = None,
+        limit: tuple[str, int] | None = None,
     ) -> None:
         super().__init__(message, remedy=remedy, request_id=request_id)
         self.status = status
         self.kind = kind
         #: How long the host asks to wait before the next try, in seconds; None when it does not say.
         self.wait_seconds = wait_seconds
+        #: The limit of the account that the host names, as ("rpm", 3); None when it does not.
+        self.limit = limit
 
 
 class BadRequestError(ApiError):

@@ -23,6 +23,7 @@ from kimi_magics.client.sse import SseDecoder
 from kimi_magics.client.translate import translate_response, translate_wire
 from kimi_magics.core.events import Event, Started, TextDelta, ThinkingDelta, Waiting
 from kimi_magics.core.models import Catalog, Model
+from kimi_magics.core.ports import Gate, Turn
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.wire import (
     DONE,
@@ -38,7 +39,7 @@ from kimi_magics.core.wire import (
     read_models,
     request_body,
 )
-from kimi_magics.errors import CallError, ConfigError, MissingKeyError
+from kimi_magics.errors import CallError, ConfigError, DailyLimitError, MissingKeyError
 
 _Result = TypeVar("_Result")
 
@@ -59,8 +60,9 @@ _SERVICES = {
 class KimiClient:
     """Speaks to one host with one key.
 
-    Safe to use from several threads. `transport`, `sleep` and `jitter` are for tests. Raises ConfigError for an
-    address that cannot be used and MissingKeyError for a key that cannot.
+    Safe to use from several threads. `open_gate` is given the mark of the account; without it every request goes at
+    once. `transport`, `sleep` and `jitter` are for tests. Raises ConfigError for an address that cannot be used and
+    MissingKeyError for a key that cannot.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class KimiClient:
         *,
         catalog: Catalog,
         timeout_seconds: float = 600.0,
+        open_gate: Callable[[str], Gate] | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
@@ -81,6 +84,7 @@ class KimiClient:
         key = _check_key(key, url.host)
         #: What stands for the account in files.
         self.account = account_mark(self.site, key)
+        self._gate = open_gate(self.account) if open_gate else None
         self._situation = Situation(host=url.host, catalog=catalog, key=key)
         self._retry = RetryPolicy()
         self._sleep, self._jitter = sleep, jitter
@@ -125,9 +129,20 @@ class KimiClient:
         body = self._encode(prompt)
         if len(body) > MAX_BODY_BYTES:
             raise translate_response(413, {}, b"", situation)
+        turn = self._gate.enter(prompt) if self._gate else None
+        try:
+            yield from self._try_again_and_again(prompt, body, situation, turn)
+        finally:
+            if turn:
+                turn.leave()
+
+    def _try_again_and_again(
+        self, prompt: Prompt, body: bytes, situation: Situation, turn: Turn | None
+    ) -> Generator[Event, None, None]:
         for attempt in range(1, self._retry.tries + 1):
             progress = _Progress()
             try:
+                yield from self._wait_for(turn)
                 try:
                     yield from self._attempt(prompt, body, situation, progress)
                 except _UsageRefusedError:
@@ -137,12 +152,25 @@ class KimiClient:
                 return
             except CallError as error:
                 wait = self._retry.wait_before_next(error, attempt, has_begun=progress.has_begun, jitter=self._jitter())
+                if turn:
+                    turn.end(error, again_after=wait)
                 if wait is None:
                     if attempt > 1:
                         error.message += f", after {attempt} tries"
                     raise
                 reason = error.message
             yield from self._count_down(wait, attempt, reason)
+
+    def _wait_for(self, turn: Turn | None) -> Generator[Event, None, None]:
+        for hold in turn.wait() if turn else ():
+            if hold.is_for_today:
+                raise DailyLimitError(
+                    f"the daily token limit of the account is reached: {hold.reason}",
+                    remedy="go on tomorrow; a lower --max-tokens counts less against it;"
+                    " %kimi_config rate=off sends it all the same",
+                )
+            yield Waiting(hold.seconds or 0.0, 0, hold.reason, is_for_turn=True)
+            self._sleep(hold.look_again)
 
     def check_size(self, prompt: Prompt) -> None:
         """Raise RequestTooLargeError when the media alone are more than a request may have; costs next to nothing."""

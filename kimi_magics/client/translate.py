@@ -22,6 +22,7 @@ from kimi_magics.client.hosts import (
 from kimi_magics.client.retry import stated_wait
 from kimi_magics.core.media import Image, format_bytes
 from kimi_magics.core.models import Model
+from kimi_magics.core.rates import find_limit
 from kimi_magics.core.wire import WireError, read_error
 from kimi_magics.errors import (
     ApiError,
@@ -75,6 +76,7 @@ def _build(status: int, kind: str, text: str, headers: Mapping[str, str], situat
         status=status,
         kind=kind,
         wait_seconds=wait,
+        limit=find_limit(text) if status == 429 else None,
         request_id=headers.get("x-request-id") or headers.get("msh-request-id"),
     )
 

@@ -103,11 +103,15 @@ class UsageReported(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """The call is tried again in `seconds`; `attempt` counts the tries so far, `reason` is one sentence."""
+    """The call is tried again in `seconds`; `attempt` counts the tries so far, `reason` is one sentence.
+
+    With `is_for_turn` it has not been sent: the account's limits let it go in about `seconds`, 0 when nobody can tell.
+    """
 
     seconds: float
     attempt: int
     reason: str
+    is_for_turn: bool = False
 
 
 class Uploading(msgspec.Struct, frozen=True):

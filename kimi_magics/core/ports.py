@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 from kimi_magics.core.events import Event
 from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.rates import Hold
 from kimi_magics.core.reply import Reply
-from kimi_magics.errors import KimiError
+from kimi_magics.errors import CallError, KimiError
 
 
 class Transport(Protocol):
@@ -16,6 +17,30 @@ class Transport(Protocol):
 
     def send(self, prompt: Prompt) -> Generator[Event, None, None]:
         """Yield the events of the call. Raises CallError."""
+        ...
+
+
+class Turn(Protocol):
+    """The place of one request among all of an account."""
+
+    def wait(self) -> Iterator[Hold]:
+        """Yield why the request must wait, again and again, until it is its turn; the caller sleeps in between."""
+        ...
+
+    def end(self, error: CallError | None, *, again_after: float | None) -> None:
+        """Note that a try ended, and after how many seconds it is repeated, if it is."""
+        ...
+
+    def leave(self) -> None:
+        """Give the place to others; also after an end, and more than once."""
+        ...
+
+
+class Gate(Protocol):
+    """Lets the requests of an account go one after the other, where the host limits them."""
+
+    def enter(self, prompt: Prompt) -> Turn:
+        """Return the place of a request, behind those that are there."""
         ...
 
 

@@ -107,6 +107,9 @@ def _as_html(text: str) -> str:
 
 def describe_wait(event: Waiting) -> str:
     """Return the countdown's line."""
+    if event.is_for_turn:
+        wait = f"; about {event.seconds:.0f} s" if event.seconds else ""
+        return f"waiting for a turn: {event.reason}{wait}"
     reason = _ASKED_WAIT.sub("", event.reason)
     return f"{reason}; trying again in {event.seconds:.0f} s (try {event.attempt + 1})"
 

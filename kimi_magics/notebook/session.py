@@ -22,6 +22,7 @@ from kimi_magics.core.models import Model
 from kimi_magics.core.outlook import Outlook, expect_answer
 from kimi_magics.core.ports import Follow, Transport, View
 from kimi_magics.core.prompt import NO_ADDITIONS, Additions, Defaults, Prompt, build_prompt
+from kimi_magics.core.rates import NO_LIMITS, RateLimits, read_limits
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.run import run
 from kimi_magics.core.usage import Price, Usage, format_money
@@ -36,6 +37,7 @@ from kimi_magics.store.alts import AltStore
 from kimi_magics.store.catalog import load_catalog
 from kimi_magics.store.config import Config
 from kimi_magics.store.prices import find_price, is_loaded, prefetch
+from kimi_magics.store.rate_gate import RateGate
 
 DEFAULT_BASE_URL = "https://api.moonshot.ai/v1"
 #: The local count may be wrong by this part; only nearer to a limit is the API's own count worth a request.
@@ -106,10 +108,24 @@ class Session:
         with self._lock:  # the gauge counts while a cell runs
             if self._client is None or self._client_for != wanted:
                 # The new one first: when it cannot be made, the old state stays whole.
-                client = KimiClient(wanted[0], wanted[1], catalog=self.catalog, timeout_seconds=wanted[2])
+                client = KimiClient(
+                    wanted[0], wanted[1], catalog=self.catalog, timeout_seconds=wanted[2], open_gate=self._open_gate
+                )
                 self._close_client()
                 self._client, self._client_for = client, wanted
             return self._client
+
+    def _open_gate(self, account: str) -> RateGate:
+        return RateGate(lambda: self.spending.ledger, account, count=self._count_for_rate, limits=self._limits)
+
+    def _count_for_rate(self, prompt: Prompt) -> int:
+        """Return what the host's gateway counts for a request: the prompt, and the longest answer."""
+        return self.expect_tokens(prompt) + (prompt.output_limit or 0)
+
+    def _limits(self) -> RateLimits | None:
+        """Return what the user states of the account's limits; None where none is to hold."""
+        stated: str = self.config.get("rate")
+        return None if stated == "off" else NO_LIMITS if stated == "auto" else read_limits(stated)
 
     def close(self) -> None:
         """Close the connections and keep what was learnt."""

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from kimi_magics.core.budget import read_budget, read_budgets
 from kimi_magics.core.models import DEFAULT_MODEL
+from kimi_magics.core.rates import read_limits
 from kimi_magics.core.usage import Price
 from kimi_magics.errors import ConfigError, holds_key
 from kimi_magics.store.files import replace_file
@@ -105,6 +106,12 @@ def _amount(value: str) -> str:
     return f"{budget.amount:f} {budget.unit}"
 
 
+def _rate(value: str) -> str:
+    if value.strip().lower() in ("auto", "off"):
+        return value.strip().lower()
+    return read_limits(value).typed()
+
+
 def _ledger(value: str) -> str:
     if value.strip() == "file":
         return "file"
@@ -154,6 +161,13 @@ SETTINGS: tuple[Setting, ...] = (
         "budget",
         "what may be spent, as %kimi_budget sets it: 2 USD per day, 100k tokens per session, …",
         _budgets,
+    ),
+    Setting(
+        "rate",
+        "what the host allows the account, for all kernels together, as 3 rpm, 1 concurrent, 500k tpm, 1.5M tpd; auto"
+        " learns it from what the host refuses; off sends every call at once",
+        _rate,
+        "auto",
     ),
     Setting("confirm", "ask before a call that may cost more than this; off never asks", _amount, "off"),
     Setting(

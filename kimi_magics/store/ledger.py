@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-_RENEW_SECONDS = 30.0
+_RENEW_SECONDS = 15.0
 
 
 def find_user() -> str:
@@ -86,6 +86,7 @@ class Ledger:
         #: Why the ledger is kept in memory; empty while it is not.
         self.trouble = ""
         self._open: set[str] = set()
+        self._requests: set[str] = set()
         self._pulse: threading.Thread | None = None
         self._end = threading.Event()
 
@@ -130,7 +131,7 @@ class Ledger:
         decision = self._write(change)
         if isinstance(decision, Refusal):
             return decision
-        self._keep_alive(key)
+        self._keep_alive(key, self._open)
         return Reservation(key, entry, decision)
 
     def extend(
@@ -163,6 +164,10 @@ class Ledger:
     def standings(self, budgets: Sequence[Budget], entry: Entry) -> tuple[Standing, ...]:
         """Return what is gone of each budget, for a call of `entry`'s session and notebook."""
         return self._read(lambda books: books.standings(budgets, entry)) if budgets else ()
+
+    def change(self, job: Callable[[Connection, datetime], _Result]) -> _Result:
+        """Return what a job does in a transaction of its own: nobody else writes meanwhile."""
+        return self._write(lambda books: job(books.connection, books.moment))
 
     def read(self, query: Callable[[Connection], _Result]) -> _Result:
         """Return what a query finds; calls whose kernel died are marked first."""
@@ -238,9 +243,17 @@ class Ledger:
 
     # ------------------------------------------------------------ signs of life
 
-    def _keep_alive(self, key: str) -> None:
+    def keep_request(self, key: str) -> None:
+        """Show signs of life for a request that is under way, until `drop_request`."""
+        self._keep_alive(key, self._requests)
+
+    def drop_request(self, key: str) -> None:
+        """Show no more signs of life for a request."""
+        self._requests.discard(key)
+
+    def _keep_alive(self, key: str, kept: set[str]) -> None:
         with self._lock:
-            self._open.add(key)
+            kept.add(key)
             if self._pulse is None or not self._pulse.is_alive():
                 self._end.clear()
                 self._pulse = threading.Thread(target=self._beat, name="kimi-ledger", daemon=True)
@@ -249,12 +262,20 @@ class Ledger:
     def _beat(self) -> None:
         while not self._end.wait(_RENEW_SECONDS):
             with self._lock:
-                keys = list(self._open)
-                if not keys:
+                keys, requests = list(self._open), list(self._requests)
+                if not keys and not requests:
                     self._pulse = None
                     return
             with suppress(Exception):  # a beat that is missed costs nothing; the next write says what is wrong
-                self._write(lambda books, keys=keys: books.renew(keys))  # type: ignore[misc]
+                self._write(lambda books, keys=keys, requests=requests: _renew(books, keys, requests))  # type: ignore[misc]
+
+
+def _renew(books: Books, keys: Sequence[str], requests: Sequence[str]) -> None:
+    from kimi_magics.store.ledger_queue import renew
+
+    if keys:
+        books.renew(keys)
+    renew(books.connection, books.moment, requests)
 
 
 def _describe(error: Exception, place: str) -> str:

@@ -50,6 +50,7 @@ class Books:
 
     def __init__(self, connection: Connection, moment: datetime, user: str) -> None:
         self.connection = connection
+        self.moment = moment
         self._user = user
         self._today = moment.date()
         self._micros = int(moment.timestamp() * 1_000_000)

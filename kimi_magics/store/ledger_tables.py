@@ -40,7 +40,7 @@ from sqlalchemy.pool import StaticPool
 from kimi_magics.errors import ConfigError
 from kimi_magics.store.files import hold_file
 
-VERSION = 1
+VERSION = 2
 #: How long a writer waits for the others.
 BUSY_SECONDS = 30.0
 #: In the transaction of a writer nobody else writes; any number, the same for all.
@@ -121,11 +121,50 @@ sums = Table(
 )
 Index("kimi_sums_notebook", sums.c.notebook)
 
+#: Since version 2: the requests that still wait for their turn, or that are under way; who came first goes first.
+tickets = Table(
+    "kimi_tickets",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    #: The mark of the account, which does not lead to its key.
+    Column("account", String(16), nullable=False),
+    Column("key", String(32), nullable=False, unique=True),
+    Column("waits", Boolean, nullable=False),
+    Column("lease", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+#: Since version 2: the requests of the last day, each try of its own.
+requests = Table(
+    "kimi_requests",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("account", String(16), nullable=False),
+    Column("key", String(32), nullable=False),
+    Column("sent", BigInteger, nullable=False),
+    #: As the host's gateway counts: the prompt, and the longest answer that is allowed.
+    Column("tokens", BigInteger, nullable=False),
+    #: Until when it is taken to be under way; 0 when it has ended.
+    Column("lease", BigInteger, nullable=False),
+)
+Index("kimi_requests_sent", requests.c.account, requests.c.sent)
+Index("kimi_requests_lease", requests.c.account, requests.c.lease)
+#: Since version 2: what the host said of an account's limits, and when; `pause` is until when it wants no request.
+limits = Table(
+    "kimi_limits",
+    metadata,
+    Column("account", String(16), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+    Column("learned", BigInteger, nullable=False),
+)
+
 KEYS = ("day", "user", "notebook", "model", "currency")
 FIGURES = ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "cost", "unpriced", "estimated")
 
 #: What brings the tables of the version before to this one; each is given the connection of a transaction.
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {
+    2: lambda connection: _create(connection, tickets, requests, limits),
+}
 
 
 class NewerLedgerError(Exception):
@@ -221,6 +260,10 @@ def _begin_postgresql(connection: Connection) -> None:
 def writer(engine: Engine) -> Engine:
     """Return the engine for transactions that write: each has the ledger for itself."""
     return engine.execution_options(**{_WRITES: True})
+
+
+def _create(connection: Connection, *tables: Table) -> None:
+    metadata.create_all(connection, tables=tables)
 
 
 def prepare(engine: Engine) -> None:
