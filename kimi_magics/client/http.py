@@ -21,7 +21,7 @@ from kimi_magics.client.hosts import Situation
 from kimi_magics.client.retry import RetryPolicy
 from kimi_magics.client.sse import SseDecoder
 from kimi_magics.client.translate import translate_response, translate_wire
-from kimi_magics.core.events import Event, Started, TextDelta, ThinkingDelta, Waiting
+from kimi_magics.core.events import Event, Sending, Started, TextDelta, ThinkingDelta, Waiting
 from kimi_magics.core.models import Catalog, Model
 from kimi_magics.core.ports import Gate, Turn
 from kimi_magics.core.prompt import Prompt
@@ -142,7 +142,8 @@ class KimiClient:
         for attempt in range(1, self._retry.tries + 1):
             progress = _Progress()
             try:
-                yield from self._wait_for(turn)
+                if (yield from self._wait_for(turn)) or attempt > 1:
+                    yield Sending()
                 try:
                     yield from self._attempt(prompt, body, situation, progress)
                 except _UsageRefusedError:
@@ -161,8 +162,11 @@ class KimiClient:
                 reason = error.message
             yield from self._count_down(wait, attempt, reason)
 
-    def _wait_for(self, turn: Turn | None) -> Generator[Event, None, None]:
+    def _wait_for(self, turn: Turn | None) -> Generator[Event, None, bool]:
+        """Wait until it is the turn of a request; return whether it had to wait. Raises DailyLimitError."""
+        has_waited = False
         for hold in turn.wait() if turn else ():
+            has_waited = True
             if hold.is_for_today:
                 raise DailyLimitError(
                     f"the daily token limit of the account is reached: {hold.reason}",
@@ -171,6 +175,7 @@ class KimiClient:
                 )
             yield Waiting(hold.seconds or 0.0, 0, hold.reason, is_for_turn=True)
             self._sleep(hold.look_again)
+        return has_waited
 
     def check_size(self, prompt: Prompt) -> None:
         """Raise RequestTooLargeError when the media alone are more than a request may have; costs next to nothing."""

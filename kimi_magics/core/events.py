@@ -114,6 +114,10 @@ class Waiting(msgspec.Struct, frozen=True):
     is_for_turn: bool = False
 
 
+class Sending(msgspec.Struct, frozen=True):
+    """The request that waited goes now."""
+
+
 class Uploading(msgspec.Struct, frozen=True):
     """Before the request goes, `sent_bytes` of `total_bytes` of an image or video have gone up."""
 
@@ -138,6 +142,7 @@ Event = (
     | Finished
     | UsageReported
     | Waiting
+    | Sending
     | Uploading
     | Completed
 )

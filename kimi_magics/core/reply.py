@@ -14,6 +14,7 @@ from kimi_magics.core.events import (
     Event,
     Finished,
     NextStep,
+    Sending,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -21,6 +22,7 @@ from kimi_magics.core.events import (
     ToolCalled,
     ToolReturned,
     UsageReported,
+    Waiting,
 )
 from kimi_magics.core.messages import Message, ToolCall
 from kimi_magics.core.safe_markdown import safe_markdown
@@ -65,6 +67,8 @@ class Reply:
         self.earlier_messages: tuple[Message, ...] = ()
         #: Which budget made the answer shorter than it might have been; empty when none did.
         self.limit_note = ""
+        #: Whether it waits for its turn or for another try: what went before was refused, and nothing is under way.
+        self.is_waiting = False
         #: Why an answer was asked for again, once for each time.
         self.remarks: tuple[str, ...] = ()
         self._text: list[str] = []
@@ -92,7 +96,9 @@ class Reply:
             self._take_state(event)
 
     def _take_state(self, event: Event) -> None:
-        if isinstance(event, UsageReported):
+        if isinstance(event, Waiting | Sending):
+            self.is_waiting = isinstance(event, Waiting)
+        elif isinstance(event, UsageReported):
             self._usage = event.usage
         elif isinstance(event, Finished):
             self.finish_reason = event.reason

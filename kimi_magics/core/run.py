@@ -90,6 +90,10 @@ def _send(prompt: Prompt, transport: Transport) -> Generator[Event, None, None]:
 
 
 def _interrupted(reply: Reply) -> InterruptedReplyError:
+    if reply.is_waiting and not reply.has_begun:
+        return InterruptedReplyError(
+            "interrupted while the request waited; nothing was billed", remedy="run the cell again to ask again"
+        )
     if not reply.has_begun:
         return InterruptedReplyError(
             "interrupted before the answer began",

@@ -47,15 +47,15 @@ class Waits:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._attempt = 0
+        self._told = (0, False)
 
     def begin(self, reply: Reply) -> None:
         """Nothing to show yet."""
 
     def show(self, reply: Reply, event: Event) -> None:
         """Tell of a wait, once for each try."""
-        if isinstance(event, Waiting) and event.attempt != self._attempt:
-            self._attempt = event.attempt
+        if isinstance(event, Waiting) and (event.attempt, event.is_for_turn) != self._told:
+            self._told = (event.attempt, event.is_for_turn)
             self._progress.note(describe_wait(event))
 
     def end(self, reply: Reply, error: KimiError | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kimi_magics.core.ask import OPTIONS, Ask
-from kimi_magics.core.events import Event, TextDelta, ThinkingDelta, Uploading, Waiting
+from kimi_magics.core.events import Event, Sending, TextDelta, ThinkingDelta, Uploading, Waiting
 from kimi_magics.core.reply import Reply
 from kimi_magics.errors import KimiError
 from kimi_magics.notebook.bundles import Bundle, answer_bundle, describe_upload, describe_wait, footer_bundle
@@ -127,6 +127,8 @@ class AnswerView:
         now = time.monotonic()
         if isinstance(event, Waiting):
             self._show(describe_wait(event))
+        elif isinstance(event, Sending):
+            self._show("waiting for the answer …")
         elif isinstance(event, Uploading):
             self._show(describe_upload(event))
         elif isinstance(event, TextDelta | ThinkingDelta) and now - self._shown_at >= _LIVE_SECONDS:

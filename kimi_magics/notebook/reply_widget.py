@@ -19,7 +19,16 @@ import anywidget
 import traitlets
 
 from kimi_magics.core.estimate import count_prompt
-from kimi_magics.core.events import Event, NextStep, TextDelta, ThinkingDelta, ToolCallDelta, Uploading, Waiting
+from kimi_magics.core.events import (
+    Event,
+    NextStep,
+    Sending,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    Uploading,
+    Waiting,
+)
 from kimi_magics.core.media import Image, Video
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
@@ -133,6 +142,8 @@ class WidgetView:
             self._is_thought_new = False
         elif isinstance(event, Waiting):
             self._feed.set_note(describe_wait(event))
+        elif isinstance(event, Sending):
+            self._feed.set_note("")
         elif isinstance(event, Uploading):
             self._feed.set_note(describe_upload(event))
         else:

@@ -327,6 +327,8 @@ class Booking:
             self._is_done = True
             if reply.has_usage:
                 self._ledger.settle(self._reservation, outcome_of(reply))
+            elif reply.is_waiting and isinstance(error, InterruptedReplyError):
+                self._ledger.release(self._reservation)
             elif error is None or not isinstance(error, _PERHAPS_BILLED):
                 self._release_or_keep(reply, error)
             else:

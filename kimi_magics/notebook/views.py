@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from kimi_magics.core.events import (
     Event,
     NextStep,
+    Sending,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
@@ -116,7 +117,7 @@ class PlainView:
             self._write(printable(event.text))
         elif isinstance(event, Waiting):
             self._enter("waiting")
-            self._write(f"\r{describe_wait(event)} " if self._shows_thinking else "")
+            self._write(f"\r{describe_wait(event)}{_TO_END_OF_LINE}" if self._shows_thinking else "")
         elif isinstance(event, Uploading) and self._shows_thinking:
             self._enter("uploading")
             self._write(f"\r{printable(describe_upload(event))}{_TO_END_OF_LINE}")
@@ -171,6 +172,8 @@ class MarkdownView:
         now = time.monotonic()
         if isinstance(event, Waiting):
             self._outlet.put(small_bundle(describe_wait(event)))
+        elif isinstance(event, Sending):
+            self._outlet.put(small_bundle("waiting for the answer …"))
         elif isinstance(event, Uploading):
             self._outlet.put(small_bundle(describe_upload(event)))
         elif isinstance(event, TextDelta | ThinkingDelta) and now - self._shown_at >= self._pause:

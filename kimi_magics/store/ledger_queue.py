@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from kimi_magics.core.rates import KINDS, Hold, Kind, RateLimits, Traffic, find_hold
 from kimi_magics.store.ledger_tables import limits, requests, tickets
@@ -23,7 +23,7 @@ LEARNED_SECONDS = 3600.0
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 _PAUSE = "pause"
-#: More than this a client does not wait; a clock that was put back must not make it longer.
+#: More than this a client does not wait (`client.retry`).
 _LONGEST_PAUSE = 600.0
 #: Nobody says when the day of the host begins.
 _ZONES = (UTC, timezone(timedelta(hours=8)))
@@ -33,7 +33,11 @@ _FIND_TICKET = select(tickets.c.id).where(tickets.c.key == bindparam("of_key"))
 _INSERT_TICKET = insert(tickets)
 _UPDATE_TICKET = update(tickets).where(tickets.c.key == bindparam("of_key"))
 _DELETE_TICKET = delete(tickets).where(tickets.c.key == bindparam("of_key"))
-_DROP_DEAD = delete(tickets).where(tickets.c.account == bindparam("of_account"), tickets.c.lease < bindparam("before"))
+#: A lease that ends later than any can was written before the clock was put back.
+_DROP_DEAD = delete(tickets).where(
+    tickets.c.account == bindparam("of_account"),
+    or_(tickets.c.lease < bindparam("now"), tickets.c.lease > bindparam("latest")),
+)
 _AHEAD = (
     select(func.count())
     .select_from(tickets)
@@ -49,7 +53,11 @@ _SENT = (
 _DAY_TOKENS = select(func.coalesce(func.sum(requests.c.tokens), 0)).where(
     _IS_OURS, requests.c.sent > bindparam("since"), requests.c.sent <= bindparam("until")
 )
-_IN_FLIGHT = select(func.count()).select_from(requests).where(_IS_OURS, requests.c.lease >= bindparam("now"))
+_IN_FLIGHT = (
+    select(func.count())
+    .select_from(requests)
+    .where(_IS_OURS, requests.c.lease >= bindparam("now"), requests.c.lease <= bindparam("latest"))
+)
 _INSERT_REQUEST = insert(requests)
 _END_REQUEST = update(requests).where(requests.c.key == bindparam("of_key"), requests.c.lease > 0).values(lease=0)
 _RENEW_REQUEST = update(requests).where(requests.c.key == bindparam("of_key"), requests.c.lease > 0)
@@ -86,7 +94,8 @@ class Queue:
         The `stated` limits go before those that the host named.
         """
         ours = {"of_account": self._account}
-        self._connection.execute(_DROP_DEAD, {**ours, "before": self._now})
+        latest = self._now + int((_LONGEST_PAUSE + WAITING_LEASE_SECONDS) * _SECOND)
+        self._connection.execute(_DROP_DEAD, {**ours, "now": self._now, "latest": latest})
         place = self._keep_place(key)
         ahead = self._connection.execute(_AHEAD, {**ours, "before_id": place}).scalar_one()
         learned, _ = self._learned()
@@ -132,7 +141,7 @@ class Queue:
         if found is not None:
             self._set(found[0], found[1])
         if pause_seconds is not None:
-            until = self._now + int(pause_seconds * _SECOND)
+            until = self._now + int(min(pause_seconds, _LONGEST_PAUSE) * _SECOND)
             self._set(_PAUSE, max(until, self._learned()[1]))
 
     def _set(self, kind: str, value: int) -> None:
@@ -147,24 +156,25 @@ class Queue:
     def _learned(self) -> tuple[RateLimits, int]:
         """Return the limits that the host named lately, and until when it wants no request."""
         oldest = self._now - int(LEARNED_SECONDS * _SECOND)
-        rows = {row.kind: row.value for row in self._rows() if row.kind == _PAUSE or row.learned >= oldest}
+        rows = {row.kind: row.value for row in self._rows() if oldest <= row.learned <= self._now + _SECOND}
         return RateLimits(**{kind: rows[kind] for kind in KINDS if kind in rows}), rows.get(_PAUSE, 0)
 
     def _traffic(self, ahead: int, *, with_day: bool) -> Traffic:
         ours = {"of_account": self._account}
         # Where the clock was put back, what was "sent" after now says nothing.
         until = {"until": self._now + _SECOND}
+        latest = self._now + int(LEASE_SECONDS * _SECOND)
         minute = {"since": self._now - int(self._minute * _SECOND)}
         sent = self._connection.execute(_SENT, {**ours, **minute, **until}).all()
         day = {"since": self._midnight()}
         return Traffic(
-            in_flight=self._connection.execute(_IN_FLIGHT, {**ours, "now": self._now}).scalar_one(),
+            in_flight=self._connection.execute(_IN_FLIGHT, {**ours, "now": self._now, "latest": latest}).scalar_one(),
             sent=[((self._now - row.sent) / _SECOND, row.tokens) for row in sent],
             day_tokens=int(self._connection.execute(_DAY_TOKENS, {**ours, **day, **until}).scalar_one())
             if with_day
             else 0,
             ahead=ahead,
-            pause_seconds=min((self._learned()[1] - self._now) / _SECOND, _LONGEST_PAUSE),
+            pause_seconds=(self._learned()[1] - self._now) / _SECOND,
         )
 
     def _midnight(self) -> int:

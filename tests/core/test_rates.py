@@ -158,9 +158,7 @@ def test_the_tokens_of_a_day_are_not_waited_for() -> None:
     tpm=st.integers(50, 400),
     asked=st.lists(st.tuples(st.floats(0, 200), st.integers(1, 100)), min_size=1, max_size=12),
 )
-def test_everyone_goes_in_turn_and_no_minute_holds_too_much(
-    rpm: int, tpm: int, asked: list[tuple[float, int]]
-) -> None:
+def test_everyone_goes_in_turn_and_no_minute_holds_too_much(rpm: int, tpm: int, asked: list[tuple[float, int]]) -> None:
     """Play a row of requests: each looks again when it was told to, and the first of the row goes first."""
     limits = RateLimits(rpm=rpm, tpm=tpm)
     arrivals = sorted(asked)
