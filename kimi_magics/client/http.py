@@ -145,11 +145,11 @@ class KimiClient:
                 if (yield from self._wait_for(turn)) or attempt > 1:
                     yield Sending()
                 try:
-                    yield from self._attempt(prompt, body, situation, progress)
+                    yield from self._attempt(prompt, body, situation, progress, turn)
                 except _UsageRefusedError:
                     self._may_ask_usage = False
                     body = self._encode(prompt)
-                    yield from self._attempt(prompt, body, situation, progress)
+                    yield from self._attempt(prompt, body, situation, progress, turn)
                 return
             except CallError as error:
                 wait = self._retry.wait_before_next(error, attempt, has_begun=progress.has_begun, jitter=self._jitter())
@@ -195,7 +195,7 @@ class KimiClient:
             wait -= 1.0
 
     def _attempt(
-        self, prompt: Prompt, body: bytes, situation: Situation, progress: _Progress
+        self, prompt: Prompt, body: bytes, situation: Situation, progress: _Progress, turn: Turn | None
     ) -> Generator[Event, None, None]:
         try:
             with self._http.stream(
@@ -205,6 +205,8 @@ class KimiClient:
                 # A packed stream may be held back until a block is full.
                 headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
             ) as response:
+                if turn:
+                    turn.answered()
                 if response.status_code != 200:
                     said = response.read()
                     if response.status_code in (400, 422) and self._may_ask_usage and USAGE_WISH.encode() in said:

@@ -27,6 +27,10 @@ class Turn(Protocol):
         """Yield why the request must wait, again and again, until it is its turn; the caller sleeps in between."""
         ...
 
+    def answered(self) -> None:
+        """Note that the host begins to answer: it has counted the request by now."""
+        ...
+
     def end(self, error: CallError | None, *, again_after: float | None) -> None:
         """Note that a try ended, and after how many seconds it is repeated, if it is."""
         ...

@@ -175,6 +175,10 @@ class Ledger:
             self._write(lambda books: books.expire())
         return self._read(lambda books: query(books.connection))
 
+    def now(self) -> datetime:
+        """Return the time."""
+        return self._clock()
+
     @property
     def today(self) -> date:
         """The local day."""

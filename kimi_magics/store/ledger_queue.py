@@ -59,7 +59,7 @@ _IN_FLIGHT = (
     .where(_IS_OURS, requests.c.lease >= bindparam("now"), requests.c.lease <= bindparam("latest"))
 )
 _INSERT_REQUEST = insert(requests)
-_END_REQUEST = update(requests).where(requests.c.key == bindparam("of_key"), requests.c.lease > 0).values(lease=0)
+_END_REQUEST = update(requests).where(requests.c.key == bindparam("of_key"), requests.c.lease > 0)
 _RENEW_REQUEST = update(requests).where(requests.c.key == bindparam("of_key"), requests.c.lease > 0)
 _FORGET = delete(requests).where(_IS_OURS, requests.c.sent < bindparam("before"))
 _LIMITS = select(limits.c.kind, limits.c.value, limits.c.learned).where(limits.c.account == bindparam("of_account"))
@@ -127,9 +127,13 @@ class Queue:
         )
         self._connection.execute(_FORGET, {"of_account": self._account, "before": self._now - _DAY})
 
-    def end(self, key: str, *, again_after: float | None) -> None:
-        """Note that a request ended; one that is tried again, after so many seconds, comes before later ones then."""
-        self._connection.execute(_END_REQUEST, {"of_key": key})
+    def end(self, key: str, *, again_after: float | None, counted: datetime | None = None) -> None:
+        """Note that a request ended; one that is tried again, after so many seconds, comes before later ones then.
+
+        Its minute begins when the host `counted` it, which it has when it answers: the way there may take long.
+        """
+        values = {"sent": int(counted.timestamp() * _SECOND)} if counted else {}
+        self._connection.execute(_END_REQUEST, {"of_key": key, "lease": 0, **values})
         if again_after is None:
             self._connection.execute(_DELETE_TICKET, {"of_key": key})
         else:

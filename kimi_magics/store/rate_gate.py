@@ -64,12 +64,14 @@ class RateGate:
             return self._change(ledger, lambda queue: queue.go(key, tokens))
         return self._change(ledger, lambda queue: queue.try_to_go(key, tokens, limits))
 
-    def end(self, ledger: Ledger, key: str, error: CallError | None, again_after: float | None) -> None:
-        """Note that a request ended, and what the host said of limits."""
+    def end(
+        self, ledger: Ledger, key: str, error: CallError | None, *, again_after: float | None, counted: datetime | None
+    ) -> None:
+        """Note that a request ended, when the host counted it at the latest, and what it said of limits."""
         found, pause = _read(error)
 
         def change(queue: Queue) -> None:
-            queue.end(key, again_after=again_after)
+            queue.end(key, again_after=again_after, counted=counted)
             queue.learn(found, pause_seconds=pause)
 
         self._change(ledger, change)
@@ -91,18 +93,23 @@ class _Turn:
         self._key = uuid.uuid4().hex
         #: Whether there is something of it in the ledger.
         self._is_there = False
+        self._counted: datetime | None = None
 
     def wait(self) -> Iterator[Hold]:
         """Yield why the request must wait, until it is its turn (the protocol of `core.ports.Turn`)."""
-        self._is_there = True
+        self._is_there, self._counted = True, None
         while hold := self._gate.try_to_go(self._ledger, self._key, self._tokens):
             yield hold
         self._ledger.keep_request(self._key)
 
+    def answered(self) -> None:
+        """Note that the host begins to answer."""
+        self._counted = self._ledger.now()
+
     def end(self, error: CallError | None, *, again_after: float | None) -> None:
         """Note that a try ended."""
         self._ledger.drop_request(self._key)
-        self._gate.end(self._ledger, self._key, error, again_after)
+        self._gate.end(self._ledger, self._key, error, again_after=again_after, counted=self._counted)
         self._is_there = again_after is not None
 
     def leave(self) -> None:
@@ -116,6 +123,9 @@ class _NoTurn:
 
     def wait(self) -> Iterator[Hold]:
         return iter(())
+
+    def answered(self) -> None:
+        pass
 
     def end(self, error: CallError | None, *, again_after: float | None) -> None:
         pass

@@ -101,6 +101,19 @@ def test_requests_of_a_minute_are_counted_over_all_kernels(account: Account, clo
     assert ask(waiting) is None
 
 
+def test_the_minute_of_a_request_begins_when_the_host_answers(account: Account, clock: Clock) -> None:
+    account.limits = RateLimits(rpm=1)
+    slow = account.enter()
+    assert ask(slow) is None
+    clock.go(seconds=20)
+    slow.answered()
+    clock.go(seconds=5)
+    slow.leave()
+    held = ask(account.enter())
+    assert held is not None
+    assert held.seconds == pytest.approx(55, abs=0.5)
+
+
 def test_accounts_do_not_wait_for_each_other(account: Account) -> None:
     account.limits = RateLimits(rpm=1)
     assert ask(account.enter()) is None
