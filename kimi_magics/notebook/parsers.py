@@ -117,6 +117,7 @@ PARSERS: dict[str, LineParser] = {
             Option(("--df",), "return a pandas DataFrame"),
             Option(("--plot",), "show the spending over time, by model"),
             Option(("--reprice",), "at the prices of today; the ledger stays as it is"),
+            Option(("--limits",), "show the rate limits of the account, and what is used of them now"),
             _JSON,
         ),
         usage="%kimi_usage [today|week|month|all] [flags]",

@@ -115,14 +115,19 @@ class Session:
                 self._client, self._client_for = client, wanted
             return self._client
 
+    @property
+    def rate_gate(self) -> RateGate:
+        """The row of the account's requests. Raises MissingKeyError and ConfigError."""
+        return self._open_gate(self.client.account)
+
     def _open_gate(self, account: str) -> RateGate:
-        return RateGate(lambda: self.spending.ledger, account, count=self._count_for_rate, limits=self._limits)
+        return RateGate(lambda: self.spending.ledger, account, count=self._count_for_rate, limits=self.limits)
 
     def _count_for_rate(self, prompt: Prompt) -> int:
         """Return what the host's gateway counts for a request: the prompt, and the longest answer."""
         return self.expect_tokens(prompt) + (prompt.output_limit or 0)
 
-    def _limits(self) -> RateLimits | None:
+    def limits(self) -> RateLimits | None:
         """Return what the user states of the account's limits; None where none is to hold."""
         stated: str = self.config.get("rate")
         return None if stated == "off" else NO_LIMITS if stated == "auto" else read_limits(stated)

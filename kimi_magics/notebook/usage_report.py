@@ -14,6 +14,7 @@ from typing import Any, get_args
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.usage import format_money
 from kimi_magics.errors import ConfigError, MagicLineError
+from kimi_magics.notebook.rate_report import report_limits
 from kimi_magics.notebook.reports import print_json
 from kimi_magics.notebook.session import Session
 from kimi_magics.notebook.tables import show_table
@@ -46,6 +47,11 @@ def report_usage(session: Session, ask: Ask, names: Sequence[str]) -> Any:
         raise MagicLineError(
             f"%kimi_usage: --{given[0]} and --{given[1]} exclude each other", remedy="leave one of them out"
         )
+    if ask.extra["limits"]:
+        if period or ask.extra["by"] or given not in ([], ["json"]):
+            raise MagicLineError("%kimi_usage: --limits goes with --json alone", remedy="leave the other flags out")
+        report_limits(session, ask)
+        return None
     by: Grouping | None = ask.extra["by"]
     is_repriced: bool = ask.extra["reprice"]
     form = given[0] if given else "table"
