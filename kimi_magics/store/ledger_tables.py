@@ -8,7 +8,7 @@ sums by day hold through time zones and daylight-saving time.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -266,7 +266,7 @@ def _create(connection: Connection, *tables: Table) -> None:
     metadata.create_all(connection, tables=tables)
 
 
-def prepare(engine: Engine) -> None:
+def prepare(engine: Engine, migrations: Mapping[int, Callable[[Connection], None]] = MIGRATIONS) -> None:
     """Make the tables where there are none, and bring older ones up to date. Raises NewerLedgerError."""
     with engine.connect() as connection:
         if _find_version(connection) == VERSION:
@@ -280,7 +280,7 @@ def prepare(engine: Engine) -> None:
         if version > VERSION:
             raise NewerLedgerError
         for step in range(version + 1, VERSION + 1):
-            MIGRATIONS[step](connection)
+            migrations[step](connection)
         connection.execute(update(meta).where(meta.c.name == "version").values(value=str(VERSION)))
 
 

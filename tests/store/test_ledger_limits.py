@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.engine import URL
 
 from kimi_magics.core.budget import Demand, read_budgets
 from kimi_magics.core.usage import Price, Usage
@@ -160,57 +161,63 @@ def test_a_later_file_is_not_touched(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_an_older_file_is_brought_up_to_date_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger(home=tmp_path, user="ada")
-    settle(ledger, reserve(ledger))
-    settle(ledger, reserve(ledger))
-    before = read_calls(ledger)
-    ledger.close()
-
-    def migrate(connection: Connection) -> None:
-        connection.exec_driver_sql("ALTER TABLE kimi_calls ADD COLUMN mark VARCHAR NOT NULL DEFAULT 'none'")
-
-    # The version of tomorrow: a table of data, not a function of ours.
-    monkeypatch.setattr(ledger_tables, "VERSION", ledger_tables.VERSION + 1)
-    monkeypatch.setitem(ledger_tables.MIGRATIONS, ledger_tables.VERSION, migrate)
-    told: list[str] = []
-    newer = Ledger(home=tmp_path, tell=told.append, user="ada")
-    assert read_calls(newer) == before
-    settle(newer, reserve(newer))
-    assert len(read_calls(newer)) == 3
-    assert read_sums(newer, ())[0].calls == 3
-    newer.close()
-    assert told == []
+@pytest.fixture
+def first_version(tmp_path: Path) -> Path:
+    """A folder with a ledger of the first version: two calls of the same day."""
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
-        assert database.execute("SELECT value FROM kimi_meta WHERE name = 'version'").fetchall() == [
-            (str(ledger_tables.VERSION),)
-        ]
-        assert database.execute("SELECT mark FROM kimi_calls").fetchall() == [("none",)] * 3
+        database.executescript(Path(__file__).with_name("ledger_1.sql").read_text("utf-8"))
+    return tmp_path
 
 
-def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger(home=tmp_path, user="ada")
+def test_an_older_file_is_brought_up_to_date_with_its_rows(first_version: Path) -> None:
+    told: list[str] = []
+    ledger = Ledger(home=first_version, tell=told.append, user="ada")
+    assert [(call.cell, call.cost, call.usage.completion_tokens) for call in read_calls(ledger)] == [
+        ("c0", Decimal("0.00175"), 200),
+        ("c1", Decimal("0.001754"), 201),
+    ]
     settle(ledger, reserve(ledger))
+    assert sum(one.calls for one in read_sums(ledger, ())) == 3
     ledger.close()
+    assert told == []
+    with closing(sqlite3.connect(first_version / "ledger.sqlite")) as database:
+        ((version,),) = database.execute("SELECT value FROM kimi_meta WHERE name = 'version'")
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert version == str(ledger_tables.VERSION)
+    assert tables >= set(ledger_tables.metadata.tables)
 
+
+def test_an_older_file_gets_all_that_a_new_one_has(
+    first_version: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    fresh = tmp_path_factory.mktemp("fresh")
+    found = []
+    for home in (first_version, fresh):
+        ledger = Ledger(home=home, user="ada")
+        settle(ledger, reserve(ledger))
+        ledger.close()
+        with closing(sqlite3.connect(home / "ledger.sqlite")) as database:
+            rows = database.execute("SELECT type, name, sql FROM sqlite_master WHERE name LIKE 'kimi%' ORDER BY name")
+            found.append([(kind, name, " ".join(str(sql).split())) for kind, name, sql in rows])
+    assert found[0] == found[1]
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(first_version: Path) -> None:
     def fail(connection: Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE kimi_calls ADD COLUMN half VARCHAR")
         raise OSError("no space left on device")
 
-    with monkeypatch.context() as tomorrow:
-        tomorrow.setattr(ledger_tables, "VERSION", ledger_tables.VERSION + 1)
-        tomorrow.setitem(ledger_tables.MIGRATIONS, ledger_tables.VERSION, fail)
-        told: list[str] = []
-        newer = Ledger(home=tmp_path, tell=told.append, user="ada")
-        settle(newer, reserve(newer))
-        newer.close()
-    assert len(told) == 1
-    today = Ledger(home=tmp_path, tell=told.append, user="ada")
-    assert len(read_calls(today)) == 1
-    today.close()
-    assert len(told) == 1
-    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
+    path = first_version / "ledger.sqlite"
+    engine = ledger_tables.open_engine(URL.create("sqlite", database=str(path)))
+    with pytest.raises(OSError, match="no space"):
+        ledger_tables.prepare(engine, {**ledger_tables.MIGRATIONS, ledger_tables.VERSION: fail})
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as database:
         assert "half" not in {row[1] for row in database.execute("PRAGMA table_info(kimi_calls)")}
+        assert database.execute("SELECT value FROM kimi_meta WHERE name = 'version'").fetchall() == [("1",)]
+    ledger = Ledger(home=first_version, user="ada")
+    assert len(read_calls(ledger)) == 2
+    ledger.close()
 
 
 # ---------------------------------------------------------------- days
