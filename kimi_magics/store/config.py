@@ -209,6 +209,9 @@ class Config:
     def look_up(self, name: str) -> tuple[Any, Source]:
         """Return the value in force and where it comes from. Raises as `get` does."""
         check_name(name)
+        if name == "ledger" and name in (shared := self._read_hub()):
+            # What the hub's budgets are counted in is not for a user to choose.
+            return shared[name], "hub"
         if name in self._session:
             return self._session[name], "session"
         for values, source in ((self._read_saved(), "saved"), (self._read_hub(), "hub")):
@@ -220,6 +223,8 @@ class Config:
     def set(self, name: str, text: str, *, save: bool = False) -> None:
         """Set for this session, or with `save` for all. Raises ConfigError; nothing is changed then."""
         value = _read_value(name, text)
+        if name == "ledger" and name in self._read_hub():
+            raise ConfigError("the hub sets the ledger, for all its users", remedy="ask whoever runs the hub")
         if save:
             self._write(name, value)
             self._session.pop(name, None)

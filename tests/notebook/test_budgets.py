@@ -73,6 +73,15 @@ def test_nobody_takes_the_hubs_budget_away(cells: Any, set_hub: SetHub, line: st
     assert budgets(cells) == [("2", "USD", "day", "hub")]
 
 
+def test_nobody_leaves_the_ledger_of_the_hub(cells: Any, set_hub: SetHub, tmp_path: Path) -> None:
+    cells.run("%kimi_config --save ledger=postgresql+psycopg://ada@db.example/mine")
+    set_hub('ledger = "file"')
+    ran = cells.run("%kimi_config ledger=postgresql+psycopg://ada@db.example/mine")
+    assert isinstance(ran.error, ConfigError)
+    assert "ask whoever runs the hub" in ran.shown_error
+    assert cells.run("%kimi_config ledger").stdout.startswith("ledger = file (hub")
+
+
 def test_ones_own_budget_goes_and_the_hubs_stays(cells: Any, set_hub: SetHub) -> None:
     set_hub('budget = "2 USD per day"')
     cells.run("%kimi_budget 1 USD per day")
