@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
+from clocks import Clock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,19 +24,6 @@ ENTRY = Entry("session-1", "api.moonshot.ai", "kimi-k2.6", notebook="/work/a.ipy
 
 if TYPE_CHECKING:
     from .conftest import OpenLedger
-
-
-class Clock:
-    """A clock that tests set."""
-
-    def __init__(self, moment: datetime = datetime(2026, 11, 23, 12, tzinfo=UTC)) -> None:
-        self.moment = moment
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def go(self, **amounts: float) -> None:
-        self.moment += timedelta(**amounts)
 
 
 @pytest.fixture
