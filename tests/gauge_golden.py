@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import kimi_magics
 from kimi_magics.core.budget import Budget, Standing
 from kimi_magics.core.estimate import Estimate
-from kimi_magics.core.events import Completed, Finished, NextStep, TextDelta, UsageReported
+from kimi_magics.core.events import Completed, Finished, NextStep, Replayed, TextDelta, UsageReported
 from kimi_magics.core.outlook import Outlook
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.tokens import CHARACTER_CLASSES, DEFAULT_WEIGHTS, rates
@@ -29,6 +30,7 @@ CLASSES_PATH = Path(kimi_magics.__file__).parent / "labextension" / "static" / "
 
 _MODEL = load_catalog().get("kimi-k2.6")
 _PRICE = Price(Decimal("0.95"), Decimal("4.00"), cached=Decimal("0.16"))
+_KEPT = Replayed(Usage(1236, 412), Decimal("0.0028"), "USD", date(2026, 11, 20))
 _RATES = {"latin": 0.2375, "han": 0.61}
 
 REPORTS: dict[str, Report] = {
@@ -115,6 +117,20 @@ REPORTS: dict[str, Report] = {
         message="api.moonshot.ai has no model kimi-k9",
         remedy="%kimi_models lists the models",
     ),
+    "an answer that is kept": Report(
+        "kept",
+        Estimate(_MODEL, 1240, is_counted=False),
+        parts={"draft": 1240},
+        kept=_KEPT,
+        depends=True,
+    ),
+    "an answer that is kept, of an unknown price": Report(
+        "kept",
+        Estimate(_MODEL, 1240, is_counted=True),
+        parts={"draft": 1240},
+        kept=Replayed(Usage(1240, 412), None, "CNY", date(2026, 11, 20)),
+        message="counted before",
+    ),
     "another currency": Report(
         "counted",
         Estimate(_MODEL, 1000, is_counted=True, price=Price(Decimal("6.50"), Decimal(27), currency="CNY")),
@@ -190,6 +206,10 @@ def build() -> dict[str, Any]:
     runs.append(run_message(several, cell="cell-1", expected=1240))
     standing = Standing(Budget(Decimal("0.5"), scope="day"), Decimal("0.3712"))
     runs.append(run_message(several, cell="cell-1", expected=1240, budget=standing))
+    replayed = Reply("kimi-k2.6")
+    for event in (_KEPT, TextDelta("x"), Finished("stop"), Completed()):
+        replayed.add(event)
+    runs.append(run_message(replayed, cell="cell-1", expected=1240))
     messages = {name: report_message(report) for name, report in REPORTS.items()}
     return {
         "classes": dict(CHARACTER_CLASSES),

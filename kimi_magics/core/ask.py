@@ -104,6 +104,10 @@ class Ask:
     ask: bool = False
     max_steps: int | None = None
     web: bool = False
+    #: Whether an answer that is kept may stand for a new one, and a new one is kept.
+    cache: bool = False
+    #: Whether the host is asked also where an answer is kept.
+    fresh: bool = False
     over_budget: bool = False
     no_stream: bool = False
     dry_run: bool = False
@@ -239,6 +243,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(("--max-steps",), "with tools: the most requests for one answer (8)", metavar="N", convert=_count),
     Option(("--code",), "put the first code block of the answer into a new cell below, which is not run"),
     Option(("--web",), "let the model search the web, for a fee per search"),
+    Option(("--cache",), "replay the answer to the same request at $0, where one is kept; else keep the new one"),
+    Option(("--fresh",), "ask anew, also where the answer is kept"),
     Option(("--over-budget",), "send it for this once, whatever the budgets say, and without a question"),
     Option(("--no-stream",), "ask for the whole answer at once"),
     Option(("--dry-run",), "show the exact request body and send nothing"),

@@ -5,6 +5,8 @@ The wire's many shapes end in `wire.py`: a view, a ledger or a test sees only th
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -13,26 +15,26 @@ from kimi_magics.core.messages import Message, ToolCall
 from kimi_magics.core.usage import Usage
 
 
-class Started(msgspec.Struct, frozen=True):
+class Started(msgspec.Struct, frozen=True, tag="started"):
     """The host accepted the request."""
 
     request_id: str | None
     model: str | None
 
 
-class ThinkingDelta(msgspec.Struct, frozen=True):
+class ThinkingDelta(msgspec.Struct, frozen=True, tag="thinking"):
     """A piece of the reasoning."""
 
     text: str
 
 
-class TextDelta(msgspec.Struct, frozen=True):
+class TextDelta(msgspec.Struct, frozen=True, tag="text"):
     """A piece of the answer."""
 
     text: str
 
 
-class ToolCallDelta(msgspec.Struct, frozen=True):
+class ToolCallDelta(msgspec.Struct, frozen=True, tag="call"):
     """A piece of the call at place `index`: the id and the name come with the first piece, the arguments bit by bit."""
 
     index: int
@@ -90,7 +92,7 @@ class DataRead(msgspec.Struct, frozen=True):
     data: Any
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """The host says why the answer ended: `stop`, `length`, `tool_calls`, or a word that we do not know."""
 
     reason: str
@@ -130,6 +132,41 @@ class Completed(msgspec.Struct, frozen=True):
     """The end of the reply was proven: `[DONE]` of a stream, or a whole body."""
 
 
+class Replayed(msgspec.Struct, frozen=True):
+    """The answer to this request is one that was kept: nothing is sent, nothing billed.
+
+    `usage`, `cost` in `currency` (None when it was not known) and `date` are those of when it was billed.
+    """
+
+    usage: Usage
+    cost: Decimal | None
+    currency: str
+    date: date
+    #: How many requests of a reply were answered so.
+    steps: int = 1
+
+    def __add__(self, other: Replayed) -> Replayed:
+        """Return both together, as of two steps of one reply: of the earlier day; one unknown cost makes it unknown."""
+        is_known = self.cost is not None and other.cost is not None and self.currency == other.currency
+        return Replayed(
+            self.usage + other.usage,
+            (self.cost or 0) + (other.cost or Decimal(0)) if is_known else None,
+            self.currency,
+            min(self.date, other.date),
+            self.steps + other.steps,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as JSON-ready values."""
+        return {
+            "usage": self.usage.as_dict(),
+            "cost": None if self.cost is None else str(self.cost),
+            "currency": self.currency,
+            "date": self.date.isoformat(),
+            "steps": self.steps,
+        }
+
+
 Event = (
     Started
     | ThinkingDelta
@@ -145,4 +182,5 @@ Event = (
     | Sending
     | Uploading
     | Completed
+    | Replayed
 )

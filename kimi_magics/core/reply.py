@@ -14,6 +14,7 @@ from kimi_magics.core.events import (
     Event,
     Finished,
     NextStep,
+    Replayed,
     Sending,
     Started,
     TextDelta,
@@ -38,7 +39,8 @@ class Reply:
     """What came back: `str(reply)` is the text.
 
     It is partial until its end was proven; one that was cut or interrupted stays partial. `cost` is a Decimal in
-    `currency`, None while the price or the usage is unknown. `find_price` is asked once, at the first need of a price:
+    `currency`, None while the price or the usage is unknown. `usage` and `cost` are what was billed for this reply;
+    what was replayed stands in `replayed`, and costs nothing. `find_price` is asked once, at the first need of a price:
     a price list is slow to load, and the first delta must not wait for it.
     """
 
@@ -76,6 +78,10 @@ class Reply:
         self._usage: Usage | None = None
         self._call_parts: dict[int, _CallParts] = {}
         self._returned: list[ToolReturned] = []
+        self._searches = 0
+        #: What is known of the steps that were replayed, all together; None when none was.
+        self.replayed: Replayed | None = None
+        self._is_step_replayed = False
         # What the steps before this one took, said and thought.
         self._earlier_usage: Usage | None = None
         self._earlier_text = self._earlier_thinking = ""
@@ -109,12 +115,17 @@ class Reply:
             self.is_partial = False
         elif isinstance(event, DataRead):
             self.data = event.data
+        elif isinstance(event, Replayed):
+            self.replayed = self.replayed + event if self.replayed else event
+            self._is_step_replayed = True
 
     def _take_step(self, event: ToolCalled | ToolReturned | NextStep) -> None:
         """Take in what tools do: a reply whose tools were called is not whole until the model has answered to them."""
         self.is_partial = True
         if isinstance(event, ToolReturned):
             self._returned.append(event)
+            # A search costs its fee with the step that asked for it.
+            self._searches += event.call.kind == "builtin_function" and not self._is_step_replayed
         elif isinstance(event, NextStep):
             self.steps += 1
             self.earlier_messages += event.messages
@@ -123,6 +134,7 @@ class Reply:
             self._earlier_text, self._earlier_thinking = self.text, self.thinking
             self._text, self._thinking, self._call_parts, self._usage = [], [], {}, None
             self.finish_reason = None
+            self._is_step_replayed = False
 
     @property
     def text(self) -> str:
@@ -138,12 +150,16 @@ class Reply:
 
     @property
     def usage(self) -> Usage:
-        """The tokens, of all steps together."""
-        usage = self._usage or Usage(estimated=self._earlier_usage is None)
+        """The tokens that were billed, of all steps together."""
+        usage = self._usage or Usage(estimated=self._earlier_usage is None and self.replayed is None)
         if self._earlier_usage is not None:
             usage = replace(self._earlier_usage, web_searches=0) + usage
-        searches = sum(1 for done in self._returned if done.call.kind == "builtin_function")
-        return replace(usage, web_searches=searches) if searches else usage
+        return replace(usage, web_searches=self._searches) if self._searches else usage
+
+    @property
+    def whole_usage(self) -> Usage:
+        """The tokens of all steps, also of those that were replayed."""
+        return self.usage if self.replayed is None else self.usage + self.replayed.usage
 
     @property
     def calls(self) -> tuple[ToolReturned, ...]:
@@ -177,8 +193,8 @@ class Reply:
 
     @property
     def has_step_usage(self) -> bool:
-        """Whether this step has figures, billed or estimated."""
-        return self._usage is not None and self._usage.total_tokens > 0
+        """Whether this step has figures, billed or estimated, or needs none since it was replayed."""
+        return self._is_step_replayed or (self._usage is not None and self._usage.total_tokens > 0)
 
     @property
     def has_begun(self) -> bool:
@@ -195,6 +211,11 @@ class Reply:
         """Whether there are figures, billed or estimated."""
         return self.usage.total_tokens > 0
 
+    @property
+    def is_replayed(self) -> bool:
+        """Whether all of it was replayed: nothing was sent for it, and nothing billed."""
+        return self.replayed is not None and self.replayed.steps == self.steps
+
     @cached_property
     def price(self) -> Price | None:
         """What a million tokens cost; None when it is not known."""
@@ -203,28 +224,34 @@ class Reply:
     @property
     def currency(self) -> str:
         """The currency of `cost`."""
+        if self.replayed is not None and self.is_replayed:
+            return self.replayed.currency
         return self.price.currency if self.price else self._host_currency
 
     @property
     def cost(self) -> Decimal | None:
         """What the call cost in `currency`; None when the price or the usage is unknown."""
+        if self.is_replayed:
+            return Decimal(0)
         usage = self.usage
         return self.price.cost_of(usage) if self.price and self.has_usage and self.price.covers(usage) else None
 
     def receipt(self) -> dict[str, Any]:
         """Return the figures of the call as JSON-ready values; neither the prompt nor the answer is in it."""
+        price = None if self.is_replayed else self.price
         return {
             "model": self.model,
             "prompt_hash": self.prompt_hash,
             "usage": self.usage.as_dict(),
             "cost": None if self.cost is None else str(self.cost),
             "currency": self.currency,
-            "price_date": self.price.as_of.isoformat() if self.price and self.price.as_of else None,
-            "price_source": self.price.source if self.price else None,
+            "price_date": price.as_of.isoformat() if price and price.as_of else None,
+            "price_source": price.source if price else None,
             "request_id": self.request_id,
             "finish_reason": self.finish_reason,
             "is_partial": self.is_partial,
             "steps": self.steps,
+            "replayed": self.replayed.as_dict() if self.replayed else None,
         }
 
     def __str__(self) -> str:
@@ -233,7 +260,8 @@ class Reply:
     def __repr__(self) -> str:
         start = self.text[:60] + ("…" if len(self.text) > 60 else "")
         state = "partial" if self.is_partial else self.finish_reason
-        return f"Reply({start!r}, model={self.model!r}, {state}, {self.usage.total_tokens} tokens)"
+        was = ", replayed" if self.is_replayed else ""
+        return f"Reply({start!r}, model={self.model!r}, {state}, {self.whole_usage.total_tokens} tokens{was})"
 
     def _repr_markdown_(self) -> str:
         return safe_markdown(self.text)

@@ -99,6 +99,10 @@ def _interrupted(reply: Reply) -> InterruptedReplyError:
             "interrupted before the answer began",
             remedy="the request may have been billed; run the cell again to ask again",
         )
+    if reply.is_replayed:
+        return InterruptedReplyError(
+            "interrupted while a kept answer was replayed; nothing was sent", remedy="run the cell again for the whole"
+        )
     if reply.steps > 1 or reply.step_calls:
         return InterruptedReplyError(
             "interrupted between the model and its tools; what was said so far is kept",

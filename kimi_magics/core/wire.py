@@ -96,7 +96,23 @@ def prompt_hash(prompt: Prompt) -> str:
     Media count by their content, whether they go with the request or by the id of an upload. The key by which the host
     finds a conversation in its cache does not count: it is made by chance, and changes nothing of the answer.
     """
-    messages = tuple(
+    named = replace(prompt, messages=_name_media(prompt), cache_key="")
+    return hashlib.sha256(encode(request_body(named))).hexdigest()[:16]
+
+
+def replay_key(prompt: Prompt, *, site: str) -> str:
+    """Return the name under which the answer to a request is kept: 64 hexadecimal digits.
+
+    The same for the same content, model and limits at the host `site`; as `prompt_hash`, and whoever asks, and whether
+    the answer comes in pieces or at once.
+    """
+    named = replace(prompt, messages=_name_media(prompt), cache_key="", safety_identifier="", is_streamed=False)
+    return hashlib.sha256(encode({"site": site, "body": request_body(named)})).hexdigest()
+
+
+def _name_media(prompt: Prompt) -> tuple[Message, ...]:
+    """Return the messages with media by the hash of their content."""
+    return tuple(
         replace(
             message,
             images=tuple(replace(image, file_id=image.digest) for image in message.images),
@@ -104,7 +120,6 @@ def prompt_hash(prompt: Prompt) -> str:
         )
         for message in prompt.messages
     )
-    return hashlib.sha256(encode(request_body(replace(prompt, messages=messages, cache_key="")))).hexdigest()[:16]
 
 
 def measure_media(prompt: Prompt) -> int:

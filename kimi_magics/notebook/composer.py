@@ -238,7 +238,7 @@ class Composer:
         outputs: list[Bundle] = []
         if (reply := view.reply) is not None:
             outputs += answer_outputs(reply, failure, has_footer=session.config.get("footer") == "on")
-            if reply.has_usage:
+            if reply.has_usage or reply.is_replayed:
                 self._last_run = describe_run(run_message(reply, cell=self.id, expected=expected))
         return outputs if failure is None else [*outputs, error_output(failure)]
 

@@ -27,6 +27,7 @@ _STATES = {
     "local": ("estimated", _QUIET),
     "offline": ("estimated", _NEAR),
     "counted": ("counted", _GOOD),
+    "kept": ("kept", _GOOD),
     "over-budget": ("over budget", _BAD),
     "over-context": ("too long", _BAD),
     "error": ("error", _BAD),

@@ -54,7 +54,6 @@ class Wish:
     ask: Ask
     language: str
     is_alt: bool
-    is_fresh: bool
 
 
 def read_wish(ask: Ask, names: Sequence[str], *, session: Session, variables: Mapping[str, Any]) -> Wish:
@@ -66,8 +65,6 @@ def read_wish(ask: Ask, names: Sequence[str], *, session: Session, variables: Ma
             f"%kimi_describe: {' and '.join(given)} exclude each other",
             remedy="--short and --long are for descriptions; an alt text is always short",
         )
-    if flags["fresh"] and not flags["alt"]:
-        raise MagicLineError("%kimi_describe: --fresh is for --alt", remedy="a description is always asked for anew")
     if flags["alt"] and ask.video:
         raise MagicLineError(
             "%kimi_describe: --alt is for pictures, not for videos", remedy="describe it without --alt"
@@ -83,9 +80,7 @@ def read_wish(ask: Ask, names: Sequence[str], *, session: Session, variables: Ma
     name, own = ("alt_template", ALT_TEMPLATE) if flags["alt"] else ("describe_template", DESCRIBE_TEMPLATE)
     text = fill_template(session.config.get(name) or own, language=language, length=length)
     # What is filled in is ours: every other brace of the template is text.
-    return Wish(
-        replace(ask, text=text, image=images, system=system, raw=True), language, bool(flags["alt"]), flags["fresh"]
-    )
+    return Wish(replace(ask, text=text, image=images, system=system, raw=True), language, bool(flags["alt"]))
 
 
 def _check_alt(ask: Ask) -> None:
@@ -160,7 +155,7 @@ class AltWriter:
 
     def _write_one(self, picture: Picture, prompt: Prompt, wish: Wish) -> None:
         digest = hashlib.sha256(picture.data).hexdigest()
-        known = None if wish.is_fresh else self._session.alts.get(digest, wish.language)
+        known = None if wish.ask.fresh else self._session.alts.get(digest, wish.language)
         if known is not None:
             self._show_known(picture, known, out=wish.ask.out)
             return

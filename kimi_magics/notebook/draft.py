@@ -16,16 +16,19 @@ from typing import Any, Literal
 from kimi_magics.core.ask import Ask, HelpRequested, LineParser
 from kimi_magics.core.budget import Standing
 from kimi_magics.core.estimate import Estimate
+from kimi_magics.core.events import Replayed
 from kimi_magics.core.media import Media
 from kimi_magics.core.outlook import Outlook
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.errors import BadRequestError, CallError, KimiError, MissingKeyError, ModelNotFoundError
+from kimi_magics.notebook.gauge_text import message_of
 from kimi_magics.notebook.requests import Request, RequestBuilder
 from kimi_magics.notebook.session import Session, account_mark
 from kimi_magics.notebook.spending import Judgement
 
-#: `local` is counted here, `counted` by the API; `offline` is counted here because the API could not be asked.
-State = Literal["local", "counted", "offline", "over-budget", "over-context", "empty", "error", "off"]
+#: `local` is counted here, `counted` by the API; `offline` is counted here because the API could not be asked; of
+#: `kept` the answer is there already, and a run would replay it.
+State = Literal["local", "counted", "offline", "kept", "over-budget", "over-context", "empty", "error", "off"]
 Nearness = Literal["", "near-budget", "near-context"]
 
 # From this part on, the end of the context is near.
@@ -50,6 +53,8 @@ class Report:
     budget: Standing | None = None
     #: The longest answer in tokens, where a budget makes it shorter than it might be.
     limit: int | None = None
+    #: What the answer cost that a run would replay; None where it would be sent.
+    kept: Replayed | None = None
     warning: Nearness = ""
     message: str = ""
     remedy: str = ""
@@ -109,6 +114,7 @@ class Drafts:
             if isinstance(request, str):
                 return Report("empty", message=request, depends=True)
             pending = _describe_pending(request.media)
+            depends = depends or request.recall.is_on  # a run keeps its answer
             report = self._judge(request, cell=cell, may_ask=may_ask and mode == "live", is_local=mode == "local")
             if pending:
                 # The rest may be counted, the whole is not.
@@ -154,6 +160,9 @@ class Drafts:
 
     def _judge(self, request: Request, *, cell: str | None, may_ask: bool, is_local: bool) -> Report:
         session, prompt = self._session, request.prompt
+        kept = None if request.media.pending else session.find_kept(prompt, request.recall)
+        if kept is not None:
+            return self._tell_kept(prompt, kept)
         trouble = "" if is_local else self._find_trouble(prompt)
         if may_ask and not trouble:
             trouble = self._ask(prompt)
@@ -176,6 +185,18 @@ class Drafts:
             remedy=limits.remedy,
             # Asked without trouble, what can be counted has been.
             is_final=estimate.is_counted or is_local or bool(trouble) or may_ask,
+        )
+
+    def _tell_kept(self, prompt: Prompt, kept: Replayed) -> Report:
+        """Report on a prompt whose answer is kept: neither the API nor a budget has a part in its run."""
+        session = self._session
+        estimate = session.estimate(prompt, may_ask=False, with_price=False)
+        return Report(
+            "kept",
+            estimate,
+            parts=_fit(session.counting.count_parts_here(prompt), estimate.prompt_tokens),
+            rates=session.counting.rates(prompt),
+            kept=kept,
         )
 
     def _find_trouble(self, prompt: Prompt) -> str:
@@ -300,6 +321,7 @@ def report_message(report: Report) -> dict[str, Any]:
         "answer": outlook and {"low": outlook.low, "high": outlook.high, "basis": outlook.basis},
         "budget": budget_message(budget),
         "limit": report.limit,
+        "kept": report.kept and message_of(report.kept),
     }
 
 

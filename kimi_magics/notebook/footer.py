@@ -5,6 +5,9 @@ A figure that is not known is left out; one that is ours and not the host's carr
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+from kimi_magics.core.events import Replayed
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.usage import Price, Usage, format_money, format_tokens
 
@@ -12,14 +15,18 @@ from kimi_magics.core.usage import Price, Usage, format_money, format_tokens
 def format_footer(reply: Reply) -> str:
     """Return the line, as in `2.1 s · 1.2K in (1.0K cached) / 412 out · $0.0021`; may be empty.
 
-    Where it took several requests, or the host searched the web, these are counted: `3 steps · 1 web search`.
+    Where it took several requests, or the host searched the web, these are counted: `3 steps · 1 web search`. Of a
+    reply that was replayed it is `replayed · $0 · first $0.0021 on 2026-11-23`, the same each time.
     """
+    if reply.replayed is not None and reply.is_replayed:
+        return _format_replayed(reply, reply.replayed)
     about = "≈ " if reply.usage.estimated else ""
     parts = ["partial"] if reply.is_partial else []
     if reply.seconds is not None:
         parts.append(f"{reply.seconds:.1f} s")
     if reply.steps > 1:
-        parts.append(f"{reply.steps:,} steps")
+        was = f" ({_count_replayed(reply.replayed)})" if reply.replayed else ""
+        parts.append(f"{reply.steps:,} steps{was}")
     usage = reply.usage
     if usage.web_searches:
         parts.append("1 web search" if usage.web_searches == 1 else f"{usage.web_searches:,} web searches")
@@ -33,6 +40,23 @@ def format_footer(reply: Reply) -> str:
     if reply.limit_note:
         parts.append(reply.limit_note)
     return " · ".join(parts)
+
+
+def _format_replayed(reply: Reply, replayed: Replayed) -> str:
+    parts = ["partial"] if reply.is_partial else []
+    parts.append("replayed" if reply.steps == 1 else f"replayed · {reply.steps:,} steps")
+    return " · ".join([*parts, format_money(Decimal(0), replayed.currency), format_first(replayed)])
+
+
+def _count_replayed(replayed: Replayed) -> str:
+    return f"{replayed.steps:,} replayed, {format_first(replayed)}"
+
+
+def format_first(replayed: Replayed) -> str:
+    """Return what a replayed answer cost when it was billed: `first $0.0021 on 2026-11-23`."""
+    about = "≈ " if replayed.usage.estimated else ""
+    cost = "" if replayed.cost is None else f"{about}{format_money(replayed.cost, replayed.currency)} "
+    return f"first {cost}on {replayed.date.isoformat()}"
 
 
 def format_progress(tokens: int, *, seconds: float, prompt_tokens: int, price: Price | None) -> str:

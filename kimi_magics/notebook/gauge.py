@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kimi_magics.errors import KimiError
 from kimi_magics.notebook.cell_runs import CellOrders, cell_id
 from kimi_magics.notebook.comms import LatestParents, end_quiet, has_subshells, keep_quiet, mend_replies, tame
+from kimi_magics.notebook.gauge_text import message_of
 from kimi_magics.notebook.page_questions import WAIT_SECONDS, PageQuestions
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class Gauge:
         """Tell every page what a run took, beside the `expected` prompt tokens; `cell` is the cell's id."""
         if not self._pages:
             return
-        if cell and reply.has_usage:
+        if cell and (reply.has_usage or reply.is_replayed):
             self._tell_all(run_message(reply, cell=cell, expected=expected, budget=_find_budget(self._session())))
         self._tell_all({"op": "settings", **self._settings()})
 
@@ -292,6 +293,8 @@ def run_message(reply: Reply, *, cell: str, expected: int, budget: Standing | No
         "seconds": round(reply.seconds or 0, 3),
         "steps": reply.steps,
         "budget": budget_message(budget),
+        # Nothing was sent then; else the figures are those of what was.
+        "replayed": message_of(reply.replayed) if reply.replayed and reply.is_replayed else None,
     }
 
 

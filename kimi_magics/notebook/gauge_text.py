@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kimi_magics.core.usage import format_amount, format_money, format_tokens
+
+if TYPE_CHECKING:
+    from kimi_magics.core.events import Replayed
 
 _MILLION = Decimal(1_000_000)
 
@@ -24,6 +27,9 @@ def describe(message: Mapping[str, Any]) -> dict[str, str]:
         return dict.fromkeys(("tokens", "cost", "share", "answer", "budget", "hover"), "") | {"note": note}
     about = "" if message["counted"] and not message["added"] else "≈ "
     tokens, price, budget = message["tokens"], message["price"], _budget(message["budget"])
+    if kept := message["kept"]:
+        said = {"tokens": f"{about}{_tokens(tokens)}", "cost": _kept(kept), "note": note, "hover": _hover(message)}
+        return dict.fromkeys(("share", "answer", "budget"), "") | said
     return {
         "tokens": f"{about}{_tokens(tokens)}",
         "cost": about + _money(tokens, price, "input") if price else "unknown price",
@@ -45,8 +51,10 @@ def describe_line(message: Mapping[str, Any]) -> str:
 def describe_run(message: Mapping[str, Any]) -> str:
     """Return what a run took beside what was expected: `est. 1,240 → billed 1,236 · 1,024 cached · $0.0009`.
 
-    What it left of a budget follows.
+    What it left of a budget follows. Of one that was replayed: `replayed · $0 · first $0.0009 on 2026-11-23`.
     """
+    if message["replayed"]:
+        return _kept(message["replayed"])
     verb = "≈ " if message["estimated"] else "billed "
     # What was expected is the first request alone: what a tool answers is not known before.
     steps = f" in {message['steps']} steps" if message["steps"] > 1 else ""
@@ -68,6 +76,20 @@ def describe_totals(message: Mapping[str, Any]) -> str:
     if message["unpriced"]:
         parts.append(f"{message['unpriced']} of unknown price")
     return " · ".join(parts)
+
+
+def message_of(kept: Replayed) -> dict[str, Any]:
+    """Return what an answer cost when it was billed, as JSON-ready values."""
+    return {
+        "cost": None if kept.cost is None else str(kept.cost),
+        "currency": kept.currency,
+        "date": kept.date.isoformat(),
+    }
+
+
+def _kept(kept: Mapping[str, Any]) -> str:
+    first = "" if kept["cost"] is None else f"{format_money(Decimal(kept['cost']), kept['currency'])} "
+    return f"replayed · {format_money(Decimal(0), kept['currency'])} · first {first}on {kept['date']}"
 
 
 def _tokens(count: int) -> str:

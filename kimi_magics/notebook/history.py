@@ -35,7 +35,11 @@ class History:
         self._by_model: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=_RUNS_KEPT))
 
     def add(self, reply: Reply, *, model: str, cell: str | None) -> None:
-        """Take in a call that was sent to `model`; one without figures, as a refused one, took nothing."""
+        """Take in a call that was sent to `model`; one that was refused or replayed took nothing."""
+        if not reply.is_partial and (answer_tokens := reply.whole_usage.completion_tokens):
+            if cell:
+                self._by_cell[cell].append(answer_tokens)
+            self._by_model[model].append(answer_tokens)
         if not reply.has_usage:
             return
         self._calls += 1
@@ -45,10 +49,6 @@ class History:
             self._unpriced += 1
         else:
             self._costs[reply.currency] = self.spent(reply.currency) + reply.cost
-        if not reply.is_partial:
-            if cell:
-                self._by_cell[cell].append(reply.usage.completion_tokens)
-            self._by_model[model].append(reply.usage.completion_tokens)
 
     def spent(self, currency: str) -> Decimal:
         """Return what was spent in `currency`."""

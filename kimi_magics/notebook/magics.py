@@ -317,6 +317,7 @@ class KimiMagics(Magics):
         request = self._build(ask, local_ns)
         if ask.dry_run:
             self._show_body(request.prompt, pending=request.media.pending)
+            self._tell_kept(request)
         else:
             self._call(request, out=ask.out)
 
@@ -408,6 +409,14 @@ class KimiMagics(Magics):
         if pending:
             self._say(f"what {', '.join(pending)} says is read when the cell runs, and is not in it yet")
 
+    def _tell_kept(self, request: Request) -> None:
+        """Say whether a run would be sent, where answers are kept."""
+        from kimi_magics.notebook.footer import format_first
+
+        if request.recall.is_on:
+            kept = self.session.find_kept(request.prompt, request.recall)
+            self._say("a run would be sent" if kept is None else f"a run would be replayed · $0 · {format_first(kept)}")
+
     def _say(self, text: str) -> None:
         from kimi_magics.notebook.bundles import display_bundle, small_bundle
 
@@ -440,7 +449,15 @@ class KimiMagics(Magics):
         reply = self.session.open_reply(prompt)
         is_kept = is_whole = False
         try:
-            self.session.call(prompt, reply=reply, view=view, cell=cell, follow=request.follow, allow=request.allow)
+            self.session.call(
+                prompt,
+                reply=reply,
+                view=view,
+                cell=cell,
+                follow=request.follow,
+                allow=request.allow,
+                recall=request.recall,
+            )
             is_kept = is_whole = True
         except KimiError as error:
             # A refused call leaves the variables alone; one that was stopped leaves what had arrived.

@@ -39,7 +39,6 @@ PARSERS: dict[str, LineParser] = {
             Option(("--short",), "two or three sentences"),
             Option(("--long",), "at length, with every figure that can be read off"),
             Option(("--alt",), "show the picture again with an alt text, which is saved with it"),
-            Option(("--fresh",), "ask also where the alt text of the same picture is known"),
         ),
         usage="%kimi_describe [flags] [what …]",
         examples="examples:\n  %kimi_describe\n  %kimi_describe --short --lang German figure plots/*.png\n"
@@ -133,6 +132,7 @@ PARSERS: dict[str, LineParser] = {
             _JSON,
         ),
         usage="%kimi_config [flags] [NAME | NAME=VALUE]",
-        examples="examples:\n  %kimi_config model=kimi-k3\n  %kimi_config --save footer=off\n  %kimi_config model",
+        examples="examples:\n  %kimi_config model=kimi-k3\n  %kimi_config --save footer=off\n  %kimi_config model\n"
+        "  %kimi_config cache clear",
     ),
 }

@@ -22,6 +22,7 @@ from kimi_magics.core.estimate import count_prompt
 from kimi_magics.core.events import (
     Event,
     NextStep,
+    Replayed,
     Sending,
     TextDelta,
     ThinkingDelta,
@@ -107,6 +108,7 @@ class WidgetView:
         self._prompt_tokens = 0
         self._log = ToolLog()
         self._is_thought_new = False
+        self._is_replayed = False
         self._first_at: float | None = None
         self._gate = threading.Lock()
         self._is_running = False
@@ -146,6 +148,8 @@ class WidgetView:
             self._feed.set_note("")
         elif isinstance(event, Uploading):
             self._feed.set_note(describe_upload(event))
+        elif isinstance(event, Replayed):
+            self._is_replayed = True
         else:
             self._show_tools(reply, event)
 
@@ -156,6 +160,7 @@ class WidgetView:
         for place in changed:
             self._feed.set_row(place, self._log.rows[place])
         if isinstance(event, NextStep):
+            self._is_replayed = False
             # Every request brings all that was said before: so many tokens the next has at least.
             usage, before = reply.usage, self._usage_before
             self._prompt_tokens = 2 * usage.prompt_tokens - before.prompt_tokens
@@ -221,6 +226,8 @@ class WidgetView:
     def _describe(self, tokens: int) -> str:
         if not tokens:
             return ""
+        if self._is_replayed:
+            return "replayed"
         now = time.monotonic()
         self._first_at = self._first_at or now
         prompt_tokens, price = self._known or (0, None)

@@ -11,6 +11,7 @@ from typing import Any
 from kimi_magics.client.access import check_base_url
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.estimate import Estimate
+from kimi_magics.core.media import format_bytes
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt, adapt
 from kimi_magics.core.usage import Price, format_money
@@ -192,6 +193,9 @@ def report_config(session: Session, ask: Ask) -> None:
     """Show, get or set: nothing, `NAME`, or `NAME=VALUE`."""
     name, equals, value = (part.strip() for part in _split_setting(ask.text))
     is_saved: bool = ask.extra["save"]
+    if (name, _unquote(value).lower()) == ("cache", "clear"):
+        _clear_cache(session, as_json=ask.json)
+        return
     if ask.extra["unset"]:
         session.config.unset(ask.extra["unset"], save=is_saved)
         name = ask.extra["unset"]
@@ -207,6 +211,21 @@ def report_config(session: Session, ask: Ask) -> None:
         print(f"{name} = {_shown(found)} ({source})")  # noqa: T201 — this is the output
     else:
         _show_settings(session, rows)
+
+
+def _clear_cache(session: Session, *, as_json: bool) -> None:
+    """Forget the answers that are kept, and say how many there were. Raises ConfigError."""
+    gone = session.replays.clear()
+    if gone is None:
+        raise ConfigError(
+            f"the answers in {session.replays.path} cannot be taken away", remedy="close other kernels, or delete it"
+        )
+    count, size = gone
+    if as_json:
+        print_json({"name": "cache", "answers": count, "bytes": size})
+    else:
+        answers = "1 answer" if count == 1 else f"{count:,} answers"
+        print(f"cache: {answers} forgotten ({format_bytes(size)})")  # noqa: T201 — this is the output
 
 
 def _split_setting(text: str) -> Sequence[str]:

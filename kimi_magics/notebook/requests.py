@@ -17,6 +17,7 @@ from kimi_magics.core.prompt import Additions, Prompt, fill_system
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.tools import WEB_SEARCH
 from kimi_magics.errors import MagicLineError
+from kimi_magics.notebook.replaying import NO_RECALL, Recall, choose_recall
 from kimi_magics.notebook.spending import ASK, Allowance
 from kimi_magics.notebook.templates import apply_template
 from kimi_magics.notebook.values import write_value
@@ -57,6 +58,8 @@ class Request:
     makes_cell: bool = False
     #: What the user allows for this once.
     allow: Allowance = ASK
+    #: Whether its answer may be one that is kept.
+    recall: Recall = NO_RECALL
 
     def describe_dropped(self) -> str:
         """Return what to tell of turns that were left out; empty when there are none."""
@@ -74,13 +77,13 @@ class Request:
         if reply.is_partial or said is None:
             self.place.record_failure()
             return
-        usage = reply.usage
+        usage = reply.whole_usage
         self.place.record(
             (*self.asked, *reply.earlier_messages, said),
             system=self.system,
             model=reply.model,
-            prompt_tokens=usage.prompt_tokens if reply.has_usage else None,
-            completion_tokens=usage.completion_tokens if reply.has_usage else None,
+            prompt_tokens=usage.prompt_tokens if usage.total_tokens else None,
+            completion_tokens=usage.completion_tokens if usage.total_tokens else None,
             estimated=usage.estimated,
         )
 
@@ -151,6 +154,7 @@ class RequestBuilder:
             dropped=dropped,
             makes_cell=ask.code,
             allow=Allowance(is_over_allowed=ask.over_budget),
+            recall=choose_recall(ask, self._session.config.get("cache")),
         )
 
     def _find_system(self, ask: Ask, variables: Mapping[str, Any], place: Place | None) -> str | None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -16,7 +16,7 @@ from kimi_magics.client.http import KimiClient
 from kimi_magics.core.ask import Ask
 from kimi_magics.core.budget import USEFUL_TOKENS, Demand
 from kimi_magics.core.estimate import Estimate, check_context
-from kimi_magics.core.events import Event
+from kimi_magics.core.events import Replayed
 from kimi_magics.core.media import NO_MEDIA, Media, Video
 from kimi_magics.core.models import Model
 from kimi_magics.core.outlook import Outlook, expect_answer
@@ -26,10 +26,11 @@ from kimi_magics.core.rates import NO_LIMITS, RateLimits, read_limits
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.run import run
 from kimi_magics.core.usage import Price, Usage, format_money
-from kimi_magics.core.wire import preview_body, prompt_hash
+from kimi_magics.core.wire import preview_body, prompt_hash, replay_key
 from kimi_magics.errors import CallError, ConfigError, MissingKeyError
 from kimi_magics.notebook.counting import Counting
 from kimi_magics.notebook.history import History
+from kimi_magics.notebook.replaying import NO_RECALL, Calling, Recall, Replayer
 from kimi_magics.notebook.spending import ASK, Allowance, Booking, Spending, note_limit
 from kimi_magics.notebook.uploads import Sender, Uploads, has_media
 from kimi_magics.notebook.values import write_value
@@ -38,6 +39,7 @@ from kimi_magics.store.catalog import load_catalog
 from kimi_magics.store.config import Config
 from kimi_magics.store.prices import find_price, is_loaded, prefetch
 from kimi_magics.store.rate_gate import RateGate
+from kimi_magics.store.replays import Replays
 
 DEFAULT_BASE_URL = "https://api.moonshot.ai/v1"
 #: The local count may be wrong by this part; only nearer to a limit is the API's own count worth a request.
@@ -92,6 +94,8 @@ class Session:
         #: What only the user can do something about, to be told below the next answer.
         self._notices: list[str] = []
         self.spending = Spending(self.config, notebook=notebook, tell=self._notices.append)
+        #: The answers that are kept, to be replayed.
+        self.replays = Replays(limit_bytes=self._find_cache_bytes, tell=self._notices.append)
         self._client: KimiClient | None = None
         self._client_for: tuple[str, str, float] | None = None
         self._lock = threading.Lock()
@@ -136,6 +140,7 @@ class Session:
         """Close the connections and keep what was learnt."""
         self.counting.save()
         self.spending.close()
+        self.replays.close()
         with self._lock:
             self._close_client()
 
@@ -185,6 +190,15 @@ class Session:
     def price_of(self, model: Model) -> Price | None:
         """Return the model's price, or None when it is not known."""
         return find_price(model, currency=self.currency, own=self.config.own_prices())
+
+    # ------------------------------------------------------------ answers that are kept
+
+    def find_kept(self, prompt: Prompt, recall: Recall) -> Replayed | None:
+        """Return what the answer cost that a run of `prompt` would replay; None when it would be sent."""
+        return self.replays.find_facts(replay_key(prompt, site=_site())) if recall.replays else None
+
+    def _find_cache_bytes(self) -> int:
+        return 1_000_000 * int(self.config.get("cache_mb"))
 
     # ------------------------------------------------------------ the call
 
@@ -288,59 +302,59 @@ class Session:
         cell: str | None = None,
         follow: Follow | None = None,
         allow: Allowance = ASK,
+        recall: Recall = NO_RECALL,
     ) -> None:
         """Send `prompt` and show the answer as it comes; `follow` says what comes after it.
 
-        Raises RefusedError before anything is sent, CallError (with the reply on it) afterwards.
+        With `recall` an answer that is kept is replayed in place of a request. Raises RefusedError before anything is
+        sent, CallError (with the reply on it) afterwards.
         """
-        client = self.client
-        self._check_context(prompt)
-        booking = self._book(prompt, cell=cell, allow=allow)
+        replayer = Replayer(self.replays, recall, site=_site())
+        call = Calling(
+            reply,
+            replayer,
+            book=lambda asked: self._book(asked, cell=cell, allow=allow),
+            extend=lambda asked, booking: self._extend(asked, booking, cell=cell, under_way=reply),
+            connect=lambda asked, booking: self._connect(asked, reply, view, cell, booking),
+        )
+        first = call.admit(prompt)
         error: BaseException | None = None
         try:
-            weights = self.counting.weights(prompt.model)
-            # What a tool returns may be an image.
-            is_plain = not has_media(prompt) and not prompt.tools
-            transport: Transport = client if is_plain else self._sender(client, prompt, reply, view, cell, booking)
-            note_limit(reply, booking)
             run(
-                booking.prompt,
+                first,
                 reply=reply,
-                transport=transport,
+                transport=call,
                 view=view,
                 clock=time.monotonic,
-                weights=weights,
-                follow=follow and self._guard(follow, cell, booking),
+                weights=self.counting.weights(prompt.model),
+                follow=follow and call.guard(follow, max_tokens=prompt.max_tokens),
             )
+            replayer.keep(reply)
         except BaseException as failure:
             error = failure
             raise
         finally:
-            booking.settle(reply, error)
+            call.settle(error)
             self.history.add(reply, model=prompt.model.name, cell=cell)
             # Several requests, and what the endpoint does not count, say nothing of this prompt's text.
             is_bare = reply.steps == 1 and not prompt.tools and prompt.format is None
             if is_bare and reply.has_usage and not reply.usage.estimated and self.counting.recall(prompt) is None:
                 self.counting.learn(prompt, reply.usage.prompt_tokens)
 
-    def _guard(self, follow: Follow, cell: str | None, booking: Booking) -> Follow:
-        """Return `follow` with the checks of a first request before every further one."""
+    def _extend(self, prompt: Prompt, booking: Booking, *, cell: str | None, under_way: Reply) -> None:
+        """Put aside what a further request of a call may take. Raises RefusedError."""
+        self._check_context(prompt)
+        booking.extend(prompt, self._weigh_surely(prompt, cell=cell, under_way=under_way))
 
-        def guarded(prompt: Prompt, reply: Reply) -> Generator[Event, None, Prompt | None]:
-            following = yield from follow(prompt, reply)
-            if following is None:
-                return None
-            self._check_context(following)
-            limited = booking.extend(following, self._weigh_surely(following, cell=cell, under_way=reply))
-            note_limit(reply, booking)
-            return limited
+    def _connect(self, prompt: Prompt, reply: Reply, view: View, cell: str | None, booking: Booking) -> Transport:
+        """Return what sends the requests of a call.
 
-        return guarded
-
-    def _sender(
-        self, client: KimiClient, prompt: Prompt, reply: Reply, view: View, cell: str | None, booking: Booking
-    ) -> Sender:
-        """Return what uploads before it sends; a budget is asked again about what could not be counted before."""
+        It uploads before it sends, where that may be needed; a budget is asked again about what could not be counted
+        before.
+        """
+        # What a tool returns may be an image.
+        if not has_media(prompt) and not prompt.tools:
+            return self.client
         has_uncounted = bool(self._uncounted(prompt))
 
         def check(sent: Prompt) -> Prompt:
@@ -350,7 +364,7 @@ class Session:
             note_limit(reply, booking)
             return limited
 
-        return Sender(client, self.uploads, tell=lambda event: view.show(reply, event), check=check)
+        return Sender(self.client, self.uploads, tell=lambda event: view.show(reply, event), check=check)
 
     def _check_context(self, prompt: Prompt) -> None:
         """Raise ContextError when the request cannot fit; near the limit the API's own count decides."""
@@ -413,7 +427,9 @@ class Session:
         return self.weigh(prompt, self.estimate(prompt), cell=cell, margin=_LOCAL_DOUBT, under_way=under_way)
 
     def _book(self, prompt: Prompt, *, cell: str | None, allow: Allowance) -> Booking:
-        """Put aside what a call may take. Raises BudgetError and ConfigError."""
+        """Put aside what a call may take. Raises RefusedError."""
+        self.client  # noqa: B018 — without a key nothing is put aside
+        self._check_context(prompt)
         demand = self._weigh_surely(prompt, cell=cell)
         if allow.useful_tokens is not None:
             demand = replace(demand, useful_tokens=allow.useful_tokens)

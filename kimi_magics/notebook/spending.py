@@ -358,7 +358,7 @@ def outcome_of(reply: Reply) -> Outcome:
         reply.currency,
         price=reply.price,
         model=reply.model,
-        steps=reply.steps,
+        steps=reply.steps - (reply.replayed.steps if reply.replayed else 0),
         finish_reason=reply.finish_reason or "",
         request_id=reply.request_id or "",
         seconds=reply.seconds,

@@ -176,6 +176,14 @@ SETTINGS: tuple[Setting, ...] = (
         _ledger,
         "file",
     ),
+    Setting(
+        "cache",
+        "on: a request that was answered before is answered from the answers that are kept, at $0, and new answers are"
+        " kept; read: none is kept; off. cache clear forgets them",
+        default="off",
+        **_choice("off", "on", "read"),
+    ),
+    Setting("cache_mb", "how much of answers is kept for that, in megabytes", _megabytes, 100),
     Setting("gallery_mb", "how much of displayed pictures is kept for -i last, in megabytes", _megabytes, 64),
     Setting("language", "of descriptions and alt texts, when --lang is not given", _text, "English"),
     Setting("describe_template", "what %kimi_describe asks instead of our words; {{lang}}, {{length}}", _text),

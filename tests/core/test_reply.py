@@ -116,6 +116,7 @@ def test_the_receipt_is_json_without_prompt_or_answer() -> None:
         "finish_reason": "stop",
         "is_partial": False,
         "steps": 1,
+        "replayed": None,
     }
 
 

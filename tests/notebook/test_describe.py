@@ -137,7 +137,6 @@ def test_a_dry_run_shows_the_body_and_sends_nothing(drawn: Any, sandbox: Sandbox
     [
         ("--short --long white", MagicLineError, "--short and --long exclude each other"),
         ("--alt --long white", MagicLineError, "--long and --alt exclude each other"),
-        ("--fresh white", MagicLineError, "--fresh is for --alt"),
         ("--alt --tool len white", MagicLineError, "--tool does not go with --alt"),
         ("--alt -c paper white", MagicLineError, "--chat does not go with --alt"),
         ("--lang '' white", MagicLineError, "not the name of a language"),

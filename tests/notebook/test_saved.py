@@ -73,6 +73,7 @@ RECEIPT = {
     "finish_reason": "stop",
     "is_partial": False,
     "steps": 1,
+    "replayed": None,
 }
 HOSTILE = "Look: <script>alert(1)</script> and <img src=x onerror=alert(2)>\n\n[here](javascript:alert(3))\n"
 

@@ -4,7 +4,7 @@
 const query = new URL(import.meta.url).search;
 const { describe, describeRun } = await import(new URL("./gauge_text.js" + query, import.meta.url).href);
 
-const NOTHING = { message: "", remedy: "", parts: {}, model: "", context: null, price: null };
+const NOTHING = { message: "", remedy: "", kept: null, parts: {}, model: "", context: null, price: null };
 const NOTES = {
   "no-kernel": "no kernel: start one to have the prompt counted",
   unloaded: "estimated here: the kernel has not loaded kimi_magics",
@@ -35,9 +35,9 @@ export function lookAt(model, link, digits) {
   const figures = report?.tokens == null ? null : report;
   // What was said of another text is not said of this one, but for what is wrong with its first line.
   const isSaid = report && (model.isFresh || state === "error");
-  const { message, remedy } = isSaid ? report : NOTHING;
+  const { message, remedy, kept } = isSaid ? report : NOTHING;
   const counted = model.isConfirmed();
-  const whole = { ...NOTHING, ...figures, message, remedy, counted, tokens: isBare ? null : tokens };
+  const whole = { ...NOTHING, ...figures, message, remedy, kept, counted, tokens: isBare ? null : tokens };
   const texts = describe(whole, digits);
   // Without a price list, which the kernel has, nothing is known of the cost; that is not an unknown price.
   if (!figures) texts.cost = "";

@@ -9,7 +9,7 @@ const { countCharacters, kindOf } = await load("./gauge_text.js");
 const { lookAt } = await load("./gauge_look.js");
 const { openMenu } = await load("./gauge_menu.js");
 
-const SURE = ["counted", "billed", "error", "offline", "over-budget", "over-context"];
+const SURE = ["counted", "kept", "billed", "error", "offline", "over-budget", "over-context"];
 const SPOKEN = ["tokens", "cost", "run", "note"];
 const HEAD = 2_000;
 

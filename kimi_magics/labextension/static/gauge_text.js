@@ -40,8 +40,12 @@ export function describe(message, digits = null) {
   if (message.tokens == null)
     return { tokens: "", cost: "", share: "", answer: "", budget: "", hover: "", note };
   const about = message.counted && !message.added ? "" : "≈ ";
-  const { tokens, price } = message;
+  const { tokens, price, kept } = message;
   const budget = describeBudget(message.budget, digits);
+  if (kept) {
+    const hover = describeParts(message);
+    return { tokens: about + nameTokens(tokens), cost: describeKept(kept, digits), share: "", answer: "", budget: "", note, hover };
+  }
   const money = (count, kind) => formatMoney((count * Number(price[kind])) / 1e6, price.currency, digits);
   return {
     tokens: about + nameTokens(tokens),
@@ -57,6 +61,7 @@ export function describe(message, digits = null) {
 
 /** Return what a run took beside what was expected, and what it left of a budget. */
 export function describeRun(message, digits = null) {
+  if (message.replayed) return describeKept(message.replayed, digits);
   const verb = message.estimated ? "≈ " : "billed ";
   // What was expected is the first request alone: what a tool answers is not known before.
   const steps = message.steps > 1 ? ` in ${message.steps} steps` : "";
@@ -74,6 +79,12 @@ export function describeTotals(message, digits = null) {
   for (const [currency, amount] of message.costs) parts.push(formatMoney(Number(amount), currency, digits));
   if (message.unpriced) parts.push(`${message.unpriced} of unknown price`);
   return parts.join(" · ");
+}
+
+/** Return that an answer is replayed, and what it cost when it was billed. */
+function describeKept({ cost, currency, date }, digits) {
+  const first = cost == null ? "" : `${formatMoney(Number(cost), currency, digits)} `;
+  return `replayed · ${formatMoney(0, currency)} · first ${first}on ${date}`;
 }
 
 /** Write an amount for a reader: `$0.0021`, and two significant digits below a tenth of a cent: `$0.000028`. */

@@ -12,7 +12,7 @@ export const SUFFIXES = {
 
 const MAGIC = /^\s*(%%?)kimi(?:_estimate|_describe)?(?![\w.])/;
 const WORD = /^\s*%%?\w+/;
-const ALONE = "upload|over-budget|no-stream|dry-run|raw|json|ask|web|code|compare|short|long|alt|fresh";
+const ALONE = "upload|over-budget|no-stream|dry-run|raw|json|ask|web|code|compare|short|long|alt|cache|fresh";
 const VALUED = "model|system|image|image-size|video|file|cell|template|chat|out|max-tokens|stop|thinking|effort|prefill|name|schema|retries|tool|max-steps|lang";
 const VALUE = `(?:"(?:[^"\\\\]|\\\\.)*"|'[^']*'|[^\\s"'\\\\])+`;
 // What a template fills in belongs to its flag.
