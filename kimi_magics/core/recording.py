@@ -102,7 +102,7 @@ class Recorder:
     def take(self) -> Recording | None:
         """Return what was recorded; None for an answer that is not whole, that says nothing, or that holds a key."""
         self._flush()
-        if not self._is_whole or not any(_says_something(piece) for piece in self._pieces):
+        if not self._is_whole or not any(map(_says_something, self._pieces)):
             return None
         if any(map(holds_key, _texts(self._pieces))):
             return None
@@ -114,7 +114,10 @@ class Recorder:
 
 
 def _says_something(piece: Piece) -> bool:
-    return isinstance(piece, ToolCallDelta) or (isinstance(piece, TextDelta) and bool(piece.text.strip()))
+    if isinstance(piece, TextDelta):
+        return bool(piece.text.strip())
+    # Reasoning alone, cut where the user wanted it to be, is the answer to that request.
+    return isinstance(piece, ToolCallDelta) or piece == Finished("length")
 
 
 def _texts(pieces: Sequence[Piece]) -> Iterator[str]:

@@ -6,12 +6,15 @@ import json
 from datetime import date
 from decimal import Decimal
 
+import pytest
 from IPython.lib.pretty import pretty
 
 from kimi_magics.core.events import (
     Completed,
     Event,
     Finished,
+    NextStep,
+    Replayed,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -126,3 +129,51 @@ def test_the_price_is_asked_for_once_and_late() -> None:
     assert asked == []
     assert reply.cost == reply.cost
     assert asked == [1]
+
+
+# ---------------------------------------------------------------- replayed
+
+KEPT = Replayed(Usage(1000, 500, 100), Decimal("0.002871"), "USD", date(2026, 11, 20))
+REPLAYED: list[Event] = [KEPT, *(event for event in WHOLE if not isinstance(event, UsageReported | Waiting))]
+
+
+def test_what_is_replayed_costs_nothing_and_says_what_it_cost() -> None:
+    reply = fold(REPLAYED, find_price=lambda: pytest.fail("the price list is slow to load"), currency="CNY")
+    assert (reply.text, reply.finish_reason, reply.is_partial) == ("Hello, **world**", "stop", False)
+    assert (reply.usage, reply.cost, reply.currency, reply.is_replayed) == (Usage(), Decimal(0), "USD", True)
+    assert (reply.replayed, reply.whole_usage) == (KEPT, Usage(1000, 500, 100))
+    assert reply.receipt()["price_date"] is None
+    assert json.loads(json.dumps(reply.receipt()))["replayed"] == {
+        "usage": KEPT.usage.as_dict(),
+        "cost": "0.002871",
+        "currency": "USD",
+        "date": "2026-11-20",
+        "steps": 1,
+    }
+
+
+def test_of_several_steps_only_what_was_sent_is_billed() -> None:
+    events = [*REPLAYED, NextStep(()), TextDelta("Done"), UsageReported(Usage(200, 50)), Completed()]
+    reply = fold(events, find_price=lambda: PRICE)
+    assert (reply.usage, reply.cost) == (Usage(200, 50), PRICE.cost_of(Usage(200, 50)))
+    assert (reply.steps, reply.replayed, reply.is_replayed) == (2, KEPT, False)
+    assert reply.whole_usage == Usage(1200, 550, 100)
+
+
+def test_what_was_sent_first_stays_billed() -> None:
+    reply = fold([*WHOLE, NextStep(()), *REPLAYED], find_price=lambda: PRICE)
+    assert (reply.usage, reply.cost, reply.is_replayed) == (Usage(1000, 500, 100), Decimal("0.002871"), False)
+
+
+@pytest.mark.parametrize(
+    ("other", "cost", "day"),
+    [
+        (Replayed(Usage(1, 1), Decimal("0.001"), "USD", date(2026, 11, 1)), Decimal("0.003871"), date(2026, 11, 1)),
+        (Replayed(Usage(1, 1), None, "USD", date(2026, 11, 21)), None, date(2026, 11, 20)),
+        (Replayed(Usage(1, 1), Decimal(1), "CNY", date(2026, 11, 21)), None, date(2026, 11, 20)),
+    ],
+)
+def test_several_answers_that_are_replayed_are_told_together(other: Replayed, cost: Decimal | None, day: date) -> None:
+    together = KEPT + other
+    assert (together.cost, together.date, together.steps) == (cost, day, 2)
+    assert together.usage == Usage(1001, 501, 100)

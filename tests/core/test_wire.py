@@ -30,6 +30,7 @@ from kimi_magics.core.wire import (
     read_file,
     read_files,
     read_models,
+    replay_key,
     request_body,
 )
 from kimi_magics.store.catalog import load_catalog
@@ -127,6 +128,27 @@ def test_the_hash_looks_at_the_content_of_media_and_not_at_how_they_go() -> None
 
     assert name(clip) == name(replace(clip, file_id="f1"), picture=replace(PICTURE, file_id="f2"))
     assert len({name(clip), name(), name(Video(b"other", "video/mp4")), name(clip, clip)}) == 4
+
+
+def test_an_answer_is_kept_under_what_decides_it_and_nothing_else() -> None:
+    def key(site: str = "api.moonshot.ai", name: str = "kimi-k2.6", **fields: object) -> str:
+        return replay_key(prompt(name, **fields), site=site)
+
+    same = [{"cache_key": "c"}, {"safety_identifier": "ada"}, {"is_streamed": False}]
+    other = [
+        {"site": "api.moonshot.cn"},
+        {"name": "kimi-k3"},
+        {"name": "kimi-k9"},
+        {"messages": (Message("system", "S"), *HI)},
+        {"messages": (Message("user", "Hi", (PICTURE,)),)},
+        {"max_tokens": 9},
+        {"stop": ("a",)},
+        {"thinking": "off"},
+    ]
+    assert {key(**fields) for fields in same} == {key()}
+    assert len({key(), *(key(**fields) for fields in other)}) == 1 + len(other)
+    # Of a model that nobody knows the usage is asked for where the answer is streamed.
+    assert key(name="kimi-k9") == key(name="kimi-k9", is_streamed=False)
 
 
 def test_media_are_measured_as_they_go() -> None:
