@@ -31,8 +31,9 @@ from kimi_magics.store.ledger_tables import from_pico, to_pico, writer
 from kimi_magics.store.replays_values import Answer
 
 VERSION = 1
-#: What a row takes in the file beside its pieces, about.
-_ROW_BYTES = 600
+#: A page of the file, and what of it rows can have; what a row takes beside its pieces, in the table and in indexes.
+_PAGE_BYTES, _USED_BYTES = 4096, 4000
+_FACTS_BYTES, _INDEX_BYTES = 200, 180
 
 metadata = MetaData()
 
@@ -127,10 +128,17 @@ def put(connection: Connection, answer: Answer, pieces: bytes, *, host: str, mod
         "currency": first.currency,
         **usage.as_dict(),
         "pieces": pieces,
-        "bytes": len(pieces) + _ROW_BYTES,
+        "bytes": estimate_bytes(len(pieces)),
         "used": newest + 1,
     }
     connection.execute(insert(answers), values)
+
+
+def estimate_bytes(length: int) -> int:
+    """Return about what pieces of this length take in the file: a page holds whole rows, a long row whole pages."""
+    row = length + _FACTS_BYTES
+    pages = 1 / (_USED_BYTES // row) if row < _USED_BYTES else -(-row // _USED_BYTES) + 0.2
+    return int(_PAGE_BYTES * pages) + _INDEX_BYTES
 
 
 def measure(connection: Connection) -> tuple[int, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 
 from kimi_magics.core.budget import Budget
+from kimi_magics.notebook import gauge_text
 from kimi_magics.notebook.cell_runs import CellRuns
 from kimi_magics.notebook.chats import Chats
 from kimi_magics.notebook.draft import Drafts, Report, report_message
@@ -427,3 +430,46 @@ def test_a_template_alone_is_a_prompt(bench: Bench) -> None:
 
 def test_the_report_of_an_estimate_may_be_json_without_asking_for_json(bench: Bench) -> None:
     assert tokens(bench("%kimi_estimate --json hi")) == tokens(bench("%kimi hi"))
+
+
+# ---------------------------------------------------------------- answers that are kept
+
+
+def test_a_draft_whose_answer_is_kept_says_that_it_costs_nothing_and_is_not_counted(
+    cells: Any, sandbox: Sandbox
+) -> None:
+    cells.run("%kimi_config cache=on")
+    drafts = cells.shell.magics_manager.registry["KimiMagics"].drafts
+    assert drafts.report("%%kimi\nHello", may_ask=False).state == "local"
+    cells.run("%%kimi\nHello")
+    cells.run("%kimi_budget 0.0000001")
+    asked = len(sandbox.requests)
+    report = drafts.report("%%kimi\nHello")
+    shown = gauge_text.describe(report_message(report))
+
+    assert (report.state, report.is_final, report.depends, report.warning) == ("kept", True, True, "")
+    assert report.kept is not None
+    assert report.kept.cost == cells["_kimi"].cost
+    assert shown["cost"] == f"replayed · $0 · first ${report.kept.cost:.4f} on {report.kept.date.isoformat()}"
+    assert len(sandbox.requests) == asked
+    for source in ("%%kimi --fresh\nHello", "%%kimi\nHello!"):
+        assert drafts.report(source, may_ask=False).state == "over-budget"
+    cells.run("%kimi_config cache=off")
+    assert drafts.report("%%kimi\nHello", may_ask=False).state == "over-budget"
+    assert drafts.report("%%kimi --cache\nHello", may_ask=False).state == "kept"
+
+
+def test_to_look_at_drafts_is_no_use_of_what_is_kept_and_loads_no_database_where_nothing_is(
+    sandbox: Sandbox,
+) -> None:
+    source = (
+        "import sys\n"
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "shell.run_line_magic('load_ext', 'kimi_magics')\n"
+        "drafts = shell.magics_manager.registry['KimiMagics'].drafts\n"
+        "report = drafts.report('%%kimi --cache\\nHello', may_ask=False)\n"
+        "print(report.state, 'sqlalchemy' in sys.modules)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=120)
+    assert ran.stdout.split() == ["local", "False"]

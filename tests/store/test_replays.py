@@ -105,7 +105,7 @@ def test_the_prompt_has_no_column(make: Callable[..., Replays]) -> None:
 
 
 def test_what_was_not_used_for_longest_goes_first(make: Callable[..., Replays]) -> None:
-    replays = make(limit=20_000)
+    replays = make(limit=30_000)
     for key in "abc":
         keep(replays, key, TextDelta("x" * 5_000))
     assert replays.find("a") is not None
@@ -115,22 +115,24 @@ def test_what_was_not_used_for_longest_goes_first(make: Callable[..., Replays]) 
     assert [key for key in "abcd" if replays.find(key)] == ["a", "c", "d"]
 
 
-def test_the_file_stays_within_its_bound(make: Callable[..., Replays]) -> None:
-    replays = make(limit=200_000)
-    for number in range(300):
-        keep(replays, str(number), TextDelta("word " * 1_000))
+@pytest.mark.parametrize("letters", [10, 900, 2_100, 3_700, 5_000, 30_000])
+def test_the_file_stays_within_its_bound(make: Callable[..., Replays], letters: int) -> None:
+    replays = make(limit=400_000)
+    for number in range(700_000 // (letters + 700)):
+        keep(replays, f"{number:064d}", TextDelta("x" * letters))
     count, size = replays.measure()
-    assert size <= 200_000
-    assert count > 30
+    assert 300_000 < size <= 400_000
+    assert replays.find(f"{number:064d}") is not None
+    assert replays.find(f"{0:064d}") is None
     replays.close()  # what lies beside the file goes into it
-    assert replays.path.stat().st_size < 1.3 * 200_000
-    assert replays.find("299") is not None
+    assert replays.path.stat().st_size < 1.1 * 400_000
+    assert count * letters > 0.4 * size or letters < 900
 
 
 def test_a_smaller_bound_holds_from_the_next_answer_on(make: Callable[..., Replays]) -> None:
     for number in range(10):
         keep(make(), str(number), TextDelta("x" * 5_000))
-    smaller = make(limit=12_000)
+    smaller = make(limit=20_000)
     keep(smaller, "new", TextDelta("x" * 5_000))
     assert smaller.measure()[0] == 2
 
