@@ -94,14 +94,14 @@ def _interrupted(reply: Reply) -> InterruptedReplyError:
         return InterruptedReplyError(
             "interrupted while the request waited; nothing was billed", remedy="run the cell again to ask again"
         )
+    if reply.is_replayed and reply.steps == 1 and not reply.step_calls:
+        return InterruptedReplyError(
+            "interrupted while a kept answer was replayed; nothing was sent", remedy="run the cell again for the whole"
+        )
     if not reply.has_begun:
         return InterruptedReplyError(
             "interrupted before the answer began",
             remedy="the request may have been billed; run the cell again to ask again",
-        )
-    if reply.is_replayed:
-        return InterruptedReplyError(
-            "interrupted while a kept answer was replayed; nothing was sent", remedy="run the cell again for the whole"
         )
     if reply.steps > 1 or reply.step_calls:
         return InterruptedReplyError(

@@ -149,6 +149,6 @@ class Calling:
         return self._replayer.send(prompt, self._transport, is_limited=lambda: bool(self._reply.limit_note))
 
     def settle(self, error: BaseException | None) -> None:
-        """Write down what was billed; of what was only replayed there is nothing to write."""
+        """Write down what was billed; of what was refused or only replayed there is nothing to write."""
         if self._booking is not None:
             self._booking.settle(self._reply, error)

@@ -317,11 +317,10 @@ class Session:
             extend=lambda asked, booking: self._extend(asked, booking, cell=cell, under_way=reply),
             connect=lambda asked, booking: self._connect(asked, reply, view, cell, booking),
         )
-        first = call.admit(prompt)
         error: BaseException | None = None
         try:
             run(
-                first,
+                call.admit(prompt),
                 reply=reply,
                 transport=call,
                 view=view,

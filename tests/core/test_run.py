@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from datetime import date
 from itertools import count
 
 import pytest
 
-from kimi_magics.core.events import Completed, Event, Started, TextDelta, ThinkingDelta, UsageReported
+from kimi_magics.core.events import (
+    Completed,
+    Event,
+    Replayed,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    UsageReported,
+)
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
@@ -16,6 +26,7 @@ from kimi_magics.core.run import run
 from kimi_magics.core.usage import Usage
 from kimi_magics.errors import InterruptedReplyError, KimiError, MissingKeyError, ReplyBrokenError
 
+KEPT = Replayed(Usage(50, 9), None, "USD", date(2026, 11, 20))
 PROMPT = Prompt(Model("m"), (Message("user", "hello"),))
 
 
@@ -107,6 +118,9 @@ def test_an_answer_without_figures_is_estimated_not_free() -> None:
         ((KeyboardInterrupt(),), "before the answer began"),
         ((ThinkingDelta("a"), KeyboardInterrupt()), "while the model was thinking"),
         ((TextDelta("a"), KeyboardInterrupt()), "the answer so far is kept"),
+        ((KEPT, KeyboardInterrupt()), "nothing was sent"),
+        ((KEPT, TextDelta("a"), KeyboardInterrupt()), "nothing was sent"),
+        ((KEPT, ToolCallDelta(0, "f:0", "f", "{}"), KeyboardInterrupt()), "between the model and its tools"),
     ],
 )
 def test_an_interrupt_becomes_an_error_with_the_partial_reply(steps: tuple, says: str) -> None:
@@ -114,6 +128,12 @@ def test_an_interrupt_becomes_an_error_with_the_partial_reply(steps: tuple, says
     assert isinstance(error, InterruptedReplyError)
     assert says in error.message
     assert (error.reply, view.ends, script.is_closed, reply.is_partial) == (reply, [error], True, True)
+
+
+@pytest.mark.parametrize("last", [Completed(), KeyboardInterrupt()])
+def test_what_is_replayed_is_neither_estimated_nor_billed(last: Event | BaseException) -> None:
+    reply, *_ = play(KEPT, TextDelta("hello"), last)
+    assert (reply.usage, reply.cost, reply.replayed) == (Usage(), 0, KEPT)
 
 
 def test_an_interrupt_while_showing_closes_the_call() -> None:

@@ -469,3 +469,26 @@ def test_to_unload_takes_the_composers_away_and_ends_an_answer(
     wait_for(lambda: not our_threads())
     assert count_widgets() == before
     assert cells["_kimi"].is_partial
+
+
+def test_the_same_prompt_is_replayed_and_the_line_says_so(composers: Composers, cells: Any, sandbox: Sandbox) -> None:
+    composer = open_composer(composers, f"--cache --thinking off {PROMPT}")
+    send(composer)
+    first = composer.output.outputs
+    asked = len(sandbox.requests)
+    assert "kept · ≈ " in shown(composer)
+    send(composer)
+    assert composer.output.outputs[0]["data"] == first[0]["data"]
+    assert "last run: replayed · $0 · first $0.0" in shown(composer)
+    assert "replayed · $0" in composer.output.outputs[1]["data"]["text/plain"]
+    assert len(sandbox.requests) == asked
+
+
+def test_an_answer_that_was_stopped_is_not_kept(composers: Composers, cells: Any, sandbox: Sandbox) -> None:
+    sandbox.fault(Fault(chunk_delay_seconds=0.05))
+    composer = open_composer(composers, "--cache --thinking off Tell me about tokens")
+    composer.send.click()
+    wait_for(lambda: "Sandbox" in composer.live.value)
+    composer.stop.click()
+    wait_for(lambda: not composer.send.disabled)
+    assert json.loads(cells.run("%kimi_config --json cache clear").stdout)["answers"] == 0

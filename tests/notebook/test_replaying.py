@@ -269,6 +269,30 @@ def test_json_and_schemas_are_replayed_as_objects(kept: Any, sandbox: Sandbox) -
     assert kept["second"].data == kept["first"].data is not None
 
 
+SECOND = """
+import pydantic
+tries = []
+class Second(pydantic.BaseModel):
+    n: int
+    @pydantic.field_validator("n")
+    @classmethod
+    def refuse_first(cls, n):
+        tries.append(n)
+        if len(tries) % 2:
+            raise ValueError("not yet")
+        return n
+"""
+
+
+def test_a_second_attempt_is_replayed_after_the_first(kept: Any, sandbox: Sandbox) -> None:
+    kept.run(SECOND)
+    for _ in range(2):
+        ran = kept.run("%%kimi --schema Second --retries 1 -o r\nGive a number")
+        assert ran.error is None, ran.shown_error
+    assert (chats(sandbox), kept["tries"], kept["r"].data.n) == (2, [1] * 4, 1)
+    assert (kept["r"].steps, kept["r"].replayed.steps) == (2, 2)
+
+
 def test_an_answer_that_does_not_fit_is_not_kept(kept: Any, sandbox: Sandbox) -> None:
     # The answer is cut, so that it is no JSON; to ask again may help.
     for _ in range(2):
