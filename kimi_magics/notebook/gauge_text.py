@@ -28,8 +28,8 @@ def describe(message: Mapping[str, Any]) -> dict[str, str]:
     about = "" if message["counted"] and not message["added"] else "≈ "
     tokens, price, budget = message["tokens"], message["price"], _budget(message["budget"])
     if kept := message["kept"]:
-        said = {"tokens": f"{about}{_tokens(tokens)}", "cost": _kept(kept), "note": note, "hover": _hover(message)}
-        return dict.fromkeys(("share", "answer", "budget"), "") | said
+        figures = {"tokens": f"{about}{_tokens(tokens)}", "cost": _kept(kept), "share": "", "answer": "", "budget": ""}
+        return figures | {"note": note, "hover": _hover(message)}
     return {
         "tokens": f"{about}{_tokens(tokens)}",
         "cost": about + _money(tokens, price, "input") if price else "unknown price",

@@ -36,6 +36,7 @@ CELLS = {
     "python": "print('%%kimi is a magic')",
     "busy": "print('a cell that runs')\n",
     "menu": "%%kimi\nA prompt that stays here",
+    "kept": "%%kimi --cache --thinking off\nA prompt whose answer is kept",
 }
 INDEX = {name: index for index, name in enumerate(CELLS, start=1)}
 
@@ -101,6 +102,29 @@ def test_what_was_counted_is_what_is_billed(notebook: NotebookPage, sandbox: San
     notebook.screenshot("gauge-billed")
     notebook.type(index, " again")
     notebook.wait_for_gauge(index, "counted")
+
+
+def test_an_answer_that_is_kept_is_told_before_its_run_and_costs_nothing(
+    notebook: NotebookPage, sandbox: Sandbox
+) -> None:
+    index = INDEX["kept"]
+    notebook.type(index, "!")
+    notebook.wait_for_gauge(index, "counted")
+    notebook.run(index)
+    notebook.wait_until_done(index)
+    notebook.wait_for_gauge(index, "billed")
+    notebook.type(index, "!")
+    notebook.wait_for_gauge(index, "counted")
+    notebook.page.keyboard.press("Backspace")
+    before = notebook.wait_for_gauge(index, "kept")
+    notebook.screenshot("gauge-kept")
+    notebook.run(index)
+    notebook.wait_until_done(index)
+    after = notebook.wait_for_gauge(index, "billed")
+
+    assert re.fullmatch(r"≈? ?\d+ tokens · replayed · \$0 · first \$0\.\d+ on \d{4}-\d\d-\d\d", before)
+    assert re.fullmatch(r"replayed · \$0 · first \$0\.\d+ on \d{4}-\d\d-\d\d", after)
+    assert sum(request.path.endswith("chat/completions") for request in sandbox.requests) == 1
 
 
 def test_the_bill_is_shown_for_what_was_sent_and_not_over_what_was_typed_since(
