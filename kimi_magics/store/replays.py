@@ -70,7 +70,7 @@ class Replays:
 
     def find(self, key: str, *, is_use: bool = True) -> Answer | None:
         """Return the answer that is kept under a key, or None; `is_use` notes that it was used."""
-        if not self.path.exists():
+        if not self._is_there():
             return None
 
         def query(connection: Connection) -> Answer | None:
@@ -85,7 +85,7 @@ class Replays:
 
     def find_facts(self, key: str) -> Replayed | None:
         """Return what the answer under a key cost when it was billed, or None; that is no use of it."""
-        if not self.path.exists():
+        if not self._is_there():
             return None
 
         def query(connection: Connection) -> Replayed | None:
@@ -111,7 +111,7 @@ class Replays:
 
     def clear(self) -> tuple[int, int] | None:
         """Forget all answers; return how many there were and their bytes, or None when the file cannot be used."""
-        if not self.path.exists():
+        if not self._is_there():
             return 0, 0
 
         def change(connection: Connection) -> tuple[int, int]:
@@ -128,7 +128,7 @@ class Replays:
 
     def measure(self) -> tuple[int, int] | None:
         """Return how many answers are kept and their bytes, or None when the file cannot be used."""
-        if not self.path.exists():
+        if not self._is_there():
             return 0, 0
 
         def query(connection: Connection) -> tuple[int, int]:
@@ -139,6 +139,13 @@ class Replays:
         return self._do(query, is_writing=False)
 
     # ------------------------------------------------------------ the database
+
+    def _is_there(self) -> bool:
+        """Tell whether there is a file; where that cannot be told, to open it says why."""
+        try:
+            return self.path.exists()
+        except OSError:
+            return True
 
     def _touch(self, key: str) -> None:
         from sqlalchemy.exc import SQLAlchemyError
@@ -187,7 +194,7 @@ class Replays:
         from kimi_magics.store.ledger_tables import open_engine
 
         with self._lock:
-            if self._engine is not None and not self.path.exists():
+            if self._engine is not None and not self._is_there():
                 self.close()  # deleted by hand
             if self._engine is None:
                 engine = open_engine(URL.create("sqlite", database=str(self.path)))

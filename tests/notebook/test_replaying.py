@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -14,12 +14,23 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
+from kimi_magics.core.events import Completed, Event, NextStep, TextDelta, UsageReported
+from kimi_magics.core.messages import Message
+from kimi_magics.core.models import Model
+from kimi_magics.core.prompt import Prompt
+from kimi_magics.core.reply import Reply
+from kimi_magics.core.usage import Price, Usage
+from kimi_magics.core.wire import replay_key
 from kimi_magics.errors import BudgetError, ConfigError, InterruptedReplyError, MissingKeyError
+from kimi_magics.notebook.footer import format_first
+from kimi_magics.notebook.replaying import Recall, Replayer
 from kimi_magics.sandbox import Fault, Sandbox
 from kimi_magics.store.config import find_home
+from kimi_magics.store.replays import Replays
 
 CHAT = "/v1/chat/completions"
 PROMPT = "Tell me of tokens"
+UNKNOWN = Usage(estimated=True)
 TOOLS = """
 def weather(city: str, days: int = 1) -> str:
     "Tell the weather."
@@ -449,3 +460,38 @@ def test_what_holds_a_key_is_not_kept(kept: Any, sandbox: Sandbox) -> None:
         kept.run("%%kimi\nsk-" + "q" * 30)
     held = b"".join(path.read_bytes() for path in find_home().glob("replays*"))
     assert b"q" * 30 not in held
+
+
+# ---------------------------------------------------------------- a host that tells no usage
+
+
+class Script:
+    """A transport that plays events."""
+
+    def __init__(self, *events: Event) -> None:
+        self.events = events
+
+    def send(self, _prompt: Prompt) -> Generator[Event, None, None]:
+        yield from self.events
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_a_host_did_not_tell_is_kept_as_our_estimate_or_as_unknown(tmp_path: Path, steps: int) -> None:
+    replays = Replays(limit_bytes=lambda: 10**6, home=tmp_path)
+    prompt, price = Prompt(Model("m"), (Message("user", "hello"),)), Price(Decimal(1), Decimal(2))
+    replayer = Replayer(replays, Recall(replays=True, keeps=True), site="h")
+    assert not replayer.find(prompt)
+    reply = Reply("m", find_price=lambda: price)
+    for event in [NextStep(())] * (steps - 1):
+        reply.add(event)
+    for event in replayer.send(prompt, Script(TextDelta("hi"), Completed()), is_limited=lambda: False):
+        reply.add(event)
+    estimated = Usage(10, 20, estimated=True)
+    reply.add(UsageReported(estimated))
+    replayer.keep(reply)
+    kept = replays.find_facts(replay_key(prompt, site="h"))
+    replays.close()
+
+    assert kept is not None
+    assert (kept.usage, kept.cost) == ((estimated, price.cost_of(estimated)) if steps == 1 else (UNKNOWN, None))
+    assert format_first(kept).startswith("first ≈ $0.000050 on " if steps == 1 else "first on ")
