@@ -203,9 +203,9 @@ def _hold_for_requests(limits: RateLimits, traffic: Traffic, minute: float) -> H
 
 def _hold_for_tokens(limits: RateLimits, traffic: Traffic, tokens: int, minute: float) -> Hold | None:
     limit = limits.tpm
-    # A request that is larger than the limit goes when nothing else was sent: the host decides.
-    if limit is None or not traffic.sent:
+    if limit is None:
         return None
+    # A request that is larger than the limit goes when nothing else was sent: the host decides.
     over = sum(one for _, one in traffic.sent) + tokens - limit
     for age, one in traffic.sent:
         if over <= 0:

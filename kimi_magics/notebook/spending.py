@@ -42,11 +42,13 @@ from kimi_magics.errors import (
 )
 from kimi_magics.notebook.asking import NobodyToAskError, ask_yes
 from kimi_magics.store.config import Config
+from kimi_magics.store.interrupts import uninterrupted
 from kimi_magics.store.ledger import Ledger, prefetch
 from kimi_magics.store.ledger_values import Entry, Outcome, Reservation
 
-#: What the host did not take was not billed; nor what never reached it.
-_NOT_BILLED = (RefusedError, ApiError, ConnectionFailedError)
+#: What the host did not take was not billed; nor what never reached it, as when the user interrupted before: of a
+#: request that was sent an interrupt makes an InterruptedReplyError.
+_NOT_BILLED = (RefusedError, ApiError, ConnectionFailedError, KeyboardInterrupt)
 #: Sent, and then nothing was heard: the prompt at least has probably been billed.
 _PERHAPS_BILLED = (InterruptedReplyError, ReadTimeoutError, ReplyBrokenError)
 
@@ -260,10 +262,22 @@ class Spending:
             prompt_hash=prompt_hash(prompt),
             expected_tokens=expected_tokens,
         )
-        granted = self.ledger.reserve(entry, demand, self.budgets(), is_over_allowed=is_over_allowed)
+        granted = self._reserve(entry, demand, is_over_allowed=is_over_allowed)
         if isinstance(granted, Refusal):
             raise explain(granted, cheaper=find_cheaper(demand))
         return Booking(self, granted, prompt, is_over_allowed=is_over_allowed, find_cheaper=find_cheaper)
+
+    def _reserve(self, entry: Entry, demand: Demand, *, is_over_allowed: bool) -> Reservation | Refusal:
+        ledger, budgets = self.ledger, self.budgets()
+        granted: Reservation | Refusal | None = None
+        try:
+            with uninterrupted():
+                granted = ledger.reserve(entry, demand, budgets, is_over_allowed=is_over_allowed)
+        except KeyboardInterrupt:
+            if isinstance(granted, Reservation):
+                ledger.release(granted)
+            raise
+        return granted
 
     def _entry(self) -> Entry:
         return Entry(self.session, "", "", notebook=self.notebook())
@@ -303,7 +317,7 @@ class Booking:
 
     def extend(self, prompt: Prompt, demand: Demand) -> Prompt:
         """Put aside what the next request of the same call may take, and return it limited. Raises BudgetError."""
-        with self._lock:
+        with self._lock, uninterrupted():
             granted = self._ledger.extend(
                 self._reservation, demand, self._spending.budgets(), is_over_allowed=self._is_over_allowed
             )
@@ -323,7 +337,7 @@ class Booking:
 
     def settle(self, reply: Reply, error: BaseException | None) -> None:
         """Write down what the call took, whatever ended it; a call that nobody was billed for leaves no row."""
-        with self._lock:
+        with self._lock, uninterrupted():
             self._is_done = True
             if reply.has_usage:
                 self._ledger.settle(self._reservation, outcome_of(reply))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kimi_magics.core.budget import Budget, Demand, Grant, Refusal, Standing, decide
 from kimi_magics.errors import KimiError
 from kimi_magics.store.config import find_home
+from kimi_magics.store.interrupts import uninterrupted
 from kimi_magics.store.ledger_values import Entry, Outcome, Reservation
 
 if TYPE_CHECKING:
@@ -200,12 +201,13 @@ class Ledger:
 
         for _ in range(2):
             try:
-                engine = self._open_engine()
-                with (writer(engine) if is_writing else engine).begin() as connection:
-                    books = Books(connection, self._clock(), self.user)
-                    if is_writing:
-                        books.expire()
-                    return job(books)
+                with uninterrupted():
+                    engine = self._open_engine()
+                    with (writer(engine) if is_writing else engine).begin() as connection:
+                        books = Books(connection, self._clock(), self.user)
+                        if is_writing:
+                            books.expire()
+                        return job(books)
             except (SQLAlchemyError, OSError, NewerLedgerError, KimiError) as error:
                 if self.trouble:
                     raise

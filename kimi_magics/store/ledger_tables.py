@@ -43,6 +43,8 @@ from kimi_magics.store.files import hold_file
 VERSION = 2
 #: How long a writer waits for the others.
 BUSY_SECONDS = 30.0
+#: An interrupt waits for a transaction: a server that is gone must not hold it for long. In s, and in ms.
+_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 20_000}
 #: In the transaction of a writer nobody else writes; any number, the same for all.
 _PG_LOCK = 0x6B696D69
 _WRITES = "kimi_writes"
@@ -201,7 +203,7 @@ def open_engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _open_sqlite(url) if url.database else open_memory()
     try:
-        engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        engine = create_engine(url, pool_pre_ping=True, connect_args=_PATIENCE)
     except ImportError:
         raise ConfigError(
             "the ledger's database needs psycopg, which is not installed",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kimi_magics.core.ports import Turn
 from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.rates import KINDS, MINUTE, NO_LIMITS, Hold, Kind, RateLimits
-from kimi_magics.errors import ApiError, CallError, DailyLimitError, RateLimitError
+from kimi_magics.errors import ApiError, CallError, RateLimitError
 from kimi_magics.store.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class _NoTurn:
 
 def _read(error: CallError | None) -> tuple[tuple[Kind, int] | None, float | None]:
     """Return the limit that the host named, and for how long it wants no request of the account."""
-    if not isinstance(error, ApiError) or not isinstance(error, RateLimitError | DailyLimitError):
+    if not isinstance(error, ApiError):
         return None, None
     limit = next(((kind, error.limit[1]) for kind in KINDS if error.limit and error.limit[0] == kind), None)
     return limit, error.wait_seconds if isinstance(error, RateLimitError) else None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kimi_magics.core.events import Replayed
 from kimi_magics.store.config import find_home
+from kimi_magics.store.interrupts import uninterrupted
 from kimi_magics.store.ledger import now
 from kimi_magics.store.replays_values import Answer
 
@@ -154,7 +155,7 @@ class Replays:
         from kimi_magics.store.ledger_tables import writer
 
         # An answer that is there is worth more than the note that it was used.
-        with suppress(SQLAlchemyError, OSError), writer(self._open()).begin() as connection:
+        with suppress(SQLAlchemyError, OSError), uninterrupted(), writer(self._open()).begin() as connection:
             tables.touch(connection, key)
 
     def _compact(self) -> None:
@@ -164,7 +165,8 @@ class Replays:
         from sqlalchemy.exc import SQLAlchemyError
 
         # On the driver's connection, since it cannot be done within a transaction.
-        with suppress(SQLAlchemyError, sqlite3.Error, OSError), self._open().connect() as connection:
+        troubles = (SQLAlchemyError, sqlite3.Error, OSError)
+        with suppress(*troubles), uninterrupted(), self._open().connect() as connection:
             driver = connection.connection.driver_connection
             if driver is not None:
                 driver.execute("VACUUM")
@@ -180,9 +182,10 @@ class Replays:
         from kimi_magics.store.replays_tables import NewerReplaysError
 
         try:
-            engine = self._open()
-            with (writer(engine) if is_writing else engine).begin() as connection:
-                return job(connection)
+            with uninterrupted():
+                engine = self._open()
+                with (writer(engine) if is_writing else engine).begin() as connection:
+                    return job(connection)
         except (SQLAlchemyError, OSError, NewerReplaysError, ValueError) as error:
             self._give_up(error)
             return None
