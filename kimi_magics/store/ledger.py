@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -160,6 +161,10 @@ class Ledger:
         self._open.discard(reservation.key)
         self._write(lambda books: books.remove(reservation.key))
 
+    def note_balance(self, account: str, amount: Decimal, currency: str) -> None:
+        """Keep what the host told of the account of this mark; of a minute only the first figure."""
+        self._write(lambda books: books.note_balance(account, amount, currency))
+
     # ------------------------------------------------------------ what stands in it
 
     def standings(self, budgets: Sequence[Budget], entry: Entry) -> tuple[Standing, ...]:
@@ -184,6 +189,11 @@ class Ledger:
     def today(self) -> date:
         """The local day."""
         return self._clock().date()
+
+    @property
+    def moment(self) -> datetime:
+        """The time, as rows are dated by it."""
+        return self._clock()
 
     # ------------------------------------------------------------ the database
 

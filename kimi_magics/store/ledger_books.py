@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from kimi_magics.core.budget import Budget, Grant, Standing
 from kimi_magics.core.usage import Price, Usage
-from kimi_magics.store.ledger_tables import FIGURES, KEYS, calls, from_pico, sums, to_pico
+from kimi_magics.store.ledger_tables import FIGURES, KEYS, balance_to_pico, balances, calls, from_pico, sums, to_pico
 from kimi_magics.store.ledger_values import LEASE_SECONDS, Entry, Outcome, Reservation
 
 #: As a literal, since an index of a part of the rows is not used for a parameter.
@@ -43,6 +43,11 @@ _ADD = (
     .values({name: sums.c[name] + bindparam(f"add_{name}") for name in FIGURES})
 )
 _BEGIN_SUM = insert(sums)
+
+_MINUTE = 60 * 1_000_000
+#: Of each account so many balances are kept, and none for longer than some 13 months.
+MOST_BALANCES = 1_000
+_OLDEST_BALANCE = 400 * 24 * 60 * _MINUTE
 
 
 class Books:
@@ -174,6 +179,22 @@ class Books:
         added = {f"add_{name}": figure for name, figure in figures.items()}
         if not self.connection.execute(_ADD, {**{f"of_{name}": row[name] for name in KEYS}, **added}).rowcount:
             self.connection.execute(_BEGIN_SUM, {**{name: row[name] for name in KEYS}, **figures})
+
+    # ------------------------------------------------------------ balances
+
+    def note_balance(self, account: str, amount: Decimal, currency: str) -> None:
+        """Keep what the host told of an account, one figure a minute; old ones go."""
+        of_account = balances.c.account == account
+        # On both sides: the clock may have been set back.
+        is_near = balances.c.at.between(self._micros - _MINUTE + 1, self._micros + _MINUTE - 1)
+        if self.connection.execute(select(balances.c.at).where(of_account, is_near).limit(1)).first() is not None:
+            return
+        values = {"account": account, "at": self._micros, "amount": balance_to_pico(amount), "currency": currency}
+        self.connection.execute(insert(balances), values)
+        newest = select(balances.c.at).where(of_account).order_by(balances.c.at.desc())
+        first_gone = self.connection.execute(newest.offset(MOST_BALANCES).limit(1)).scalar()
+        oldest = max(self._micros - _OLDEST_BALANCE, -1 if first_gone is None else first_gone + 1)
+        self.connection.execute(delete(balances).where(of_account, balances.c.at < oldest))
 
     # ------------------------------------------------------------ budgets
 

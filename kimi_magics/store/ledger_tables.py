@@ -52,6 +52,8 @@ _WRITES = "kimi_writes"
 _PICO = Decimal(10) ** 12
 #: More is a mistake in a price, and would make sums overflow.
 _MOST_PICO = 10**16
+#: No sum is made of balances: what a column holds.
+_MOST_BALANCE_PICO = 9 * 10**18
 
 metadata = MetaData()
 
@@ -163,9 +165,20 @@ limits = Table(
 KEYS = ("day", "user", "notebook", "model", "currency")
 FIGURES = ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "cost", "unpriced", "estimated")
 
+#: Since version 2: what hosts told of the balances of accounts; an account is known by its mark, never by its key.
+balances = Table(
+    "kimi_balances",
+    metadata,
+    Column("account", String(16), primary_key=True),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+)
+
+
 #: What brings the tables of the version before to this one; each is given the connection of a transaction.
 MIGRATIONS: dict[int, Callable[[Connection], None]] = {
-    2: lambda connection: _create(connection, tickets, requests, limits),
+    2: lambda connection: _create(connection, tickets, requests, limits, balances),
 }
 
 
@@ -176,6 +189,12 @@ class NewerLedgerError(Exception):
 def to_pico(amount: Decimal) -> int:
     """Return an amount of money as the ledger keeps it."""
     return min(_MOST_PICO, int((amount * _PICO).to_integral_value()))
+
+
+def balance_to_pico(amount: Decimal) -> int:
+    """Return a balance as the ledger keeps it; it may be below 0."""
+    most = Decimal(_MOST_BALANCE_PICO)
+    return int(max(-most, min(most, amount * _PICO)).to_integral_value())
 
 
 def from_pico(units: int) -> Decimal:
