@@ -20,7 +20,7 @@ from typing import Any
 
 from kimi_magics.core.pieces import CHARACTER_CLASSES, FEATURES, NAMES, count_characters, measure
 
-__all__ = ["CHARACTER_CLASSES", "DEFAULT_WEIGHTS", "Weights", "count_text", "learn", "rates"]
+__all__ = ["CHARACTER_CLASSES", "DEFAULT_WEIGHTS", "Weights", "count_text", "find_factor", "learn", "rates"]
 
 #: Tokens for each feature, printed by tests/benchmarks/calibrate.py.
 _DEFAULTS: dict[str, float] = {
@@ -278,6 +278,15 @@ def rates(text: str, weights: Weights = DEFAULT_WEIGHTS) -> dict[str, float]:
     return found
 
 
+def find_factor(weights: Weights) -> float:
+    """Return how many tokens ordinary text has by `weights`, for each one that it has by the defaults.
+
+    Ordinary is what most prompts hold: English and code; of a script that nothing was learnt about it tells nothing.
+    """
+    counts = _measure_ordinary()
+    return _weigh(counts, weights) / _weigh(counts, DEFAULT_WEIGHTS)
+
+
 def _share(counts: Sequence[int], weights: Weights) -> dict[str, float]:
     """Return the tokens by the class of the characters that they come from."""
     weighed = dict(zip(NAMES, map(mul, counts, weights.values), strict=True))
@@ -287,6 +296,11 @@ def _share(counts: Sequence[int], weights: Weights) -> dict[str, float]:
 @cache
 def _measure_sample() -> tuple[int, ...]:
     return tuple(measure(_SAMPLE).values())
+
+
+@cache
+def _measure_ordinary() -> tuple[int, ...]:
+    return tuple(measure("".join(_SAMPLE.splitlines(keepends=True)[:3])).values())
 
 
 @cache

@@ -19,7 +19,7 @@ from kimi_magics.core.media import Image, Video
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
-from kimi_magics.core.tokens import Weights, rates
+from kimi_magics.core.tokens import Weights, find_factor, rates
 from kimi_magics.core.wire import content_hash
 from kimi_magics.notebook.turns import Turns
 from kimi_magics.store.weights import WeightsStore
@@ -98,6 +98,11 @@ class Counting:
     def weights(self, model: Model) -> Weights:
         """Return what was learnt of the tokens of `model`."""
         return self._weights.get(self._name(model))
+
+    def learnt(self, model: Model) -> tuple[int, float]:
+        """Return from how many counts was learnt of `model`, and by which factor ordinary text now counts more."""
+        weights = self.weights(model)
+        return weights.learnt, find_factor(weights)
 
     def recall(self, prompt: Prompt, *, skip: Collection[Image | Video] = ()) -> int | None:
         """Return what the host counted for the same content and model before, or None; `skip` is not looked for."""

@@ -11,7 +11,6 @@ import contextlib
 import contextvars
 import queue
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -40,7 +39,6 @@ _ASKERS = 3
 _MOST_PAGES = 16
 #: How long a page may take to say how the cells stand.
 _ORDER_SECONDS = 1.0
-_BALANCE_SECONDS = 60.0
 
 
 class Gauge:
@@ -62,7 +60,6 @@ class Gauge:
         self._slow = _Workers(shell, _ASKERS)
         self._parents = LatestParents(shell)
         self._is_quiet = False
-        self._balance: tuple[float, Message] | None = None
 
     # ------------------------------------------------------------ life
 
@@ -174,15 +171,12 @@ class Gauge:
 
     def _find_balance(self) -> Message:
         """Return the account's balance, asked for at most once a minute."""
-        now = time.monotonic()
-        if self._balance is None or now - self._balance[0] >= _BALANCE_SECONDS:
-            session = self._session()
-            try:
-                answer: Message = {"amount": str(session.client.balance()), "currency": session.currency, "error": ""}
-            except KimiError as error:
-                answer = {"amount": None, "currency": session.currency, "error": error.message}
-            self._balance = now, answer
-        return self._balance[1]
+        session = self._session()
+        try:
+            look = session.balances.ask()
+        except KimiError as error:
+            return {"amount": None, "currency": session.currency, "error": error.message}
+        return {"amount": str(look.amount), "currency": look.currency, "error": ""}
 
     # ------------------------------------------------------------ what pages are told
 

@@ -5,6 +5,7 @@ Loading the extension is cheap: what is heavy (HTTP, JSON, Markdown, prices) is 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -151,6 +152,8 @@ class KimiMagics(Magics):
 
     def open(self) -> None:
         """Let pages ask about drafts, where there is a kernel to ask."""
+        # A kernel that ends unloads nothing.
+        atexit.register(self._keep_learnt)
         self._runs.open()
         self._gallery.open()
         if getattr(self._shell, "kernel", None) is not None:
@@ -165,6 +168,7 @@ class KimiMagics(Magics):
 
     def close(self) -> None:
         """Let the pages and the connections go."""
+        atexit.unregister(self._keep_learnt)
         self._runs.close()
         self._gallery.close()
         for part in (self._gauge, self._toolbar, self._composers):
@@ -172,6 +176,10 @@ class KimiMagics(Magics):
                 part.close()
         if self._session is not None:
             self._session.close()
+
+    def _keep_learnt(self) -> None:
+        if self._session is not None:
+            self._session.counting.save()
 
     @no_var_expand
     @needs_local_scope

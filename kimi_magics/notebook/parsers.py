@@ -111,17 +111,21 @@ PARSERS: dict[str, LineParser] = {
         "%kimi_usage",
         "Show what calls took: of all kernels, as the ledger has it. Neither prompts nor answers are in it.",
         options=(
-            Option(("--by",), "sum up by this", choices=("model", "notebook", "day", "cell")),
+            Option(
+                ("--by",), "sum up by this, or list each call", choices=("model", "notebook", "day", "cell", "call")
+            ),
             Option(("--csv",), "print CSV"),
             Option(("--df",), "return a pandas DataFrame"),
             Option(("--plot",), "show the spending over time, by model"),
             Option(("--reprice",), "at the prices of today; the ledger stays as it is"),
             Option(("--limits",), "show the rate limits of the account, and what is used of them now"),
+            Option(("--drift",), "prompt tokens expected beside billed, by model and time, and what estimates learnt"),
+            Option(("--balance",), "the balance of the account beside what the ledger counts"),
             _JSON,
         ),
         usage="%kimi_usage [today|week|month|all] [flags]",
         examples="examples:\n  %kimi_usage\n  %kimi_usage today\n  %kimi_usage month --by day\n"
-        "  calls = %kimi_usage all --df\n  %kimi_usage month --plot",
+        "  calls = %kimi_usage all --df\n  %kimi_usage month --plot\n  %kimi_usage month --drift",
     ),
     "kimi_config": LineParser(
         "%kimi_config",

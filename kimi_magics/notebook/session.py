@@ -28,6 +28,7 @@ from kimi_magics.core.run import run
 from kimi_magics.core.usage import Price, Usage, format_money
 from kimi_magics.core.wire import preview_body, prompt_hash, replay_key
 from kimi_magics.errors import CallError, ConfigError, MissingKeyError
+from kimi_magics.notebook.balances import Balances
 from kimi_magics.notebook.counting import Counting
 from kimi_magics.notebook.history import History
 from kimi_magics.notebook.replaying import NO_RECALL, Calling, Recall, Replayer
@@ -96,6 +97,9 @@ class Session:
         self.spending = Spending(self.config, notebook=notebook, tell=self._notices.append)
         #: The answers that are kept, to be replayed.
         self.replays = Replays(limit_bytes=self._find_cache_bytes, tell=self._notices.append)
+        self.balances = Balances(
+            client=lambda: self.client, ledger=lambda: self.spending.ledger, currency=lambda: self.currency
+        )
         self._client: KimiClient | None = None
         self._client_for: tuple[str, str, float] | None = None
         self._lock = threading.Lock()

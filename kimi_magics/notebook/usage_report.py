@@ -52,27 +52,49 @@ def report_usage(session: Session, ask: Ask, names: Sequence[str]) -> Any:
             raise MagicLineError("%kimi_usage: --limits goes with --json alone", remedy="leave the other flags out")
         report_limits(session, ask)
         return None
-    by: Grouping | None = ask.extra["by"]
+    by = ask.extra["by"]
     is_repriced: bool = ask.extra["reprice"]
     form = given[0] if given else "table"
-    if form == "table" and period is None and by is None and not is_repriced:
+    is_view = _check_views(ask)
+    if form == "table" and period is None and by is None and not is_repriced and not is_view:
         _show_overview(session)
         return None
     first = find_first_day(period or "all", session.spending.ledger.today)
+    if ask.extra["balance"]:
+        from kimi_magics.notebook.balance_report import report_balance
+
+        return report_balance(session, form=form, first_day=first)
+    if ask.extra["drift"]:
+        from kimi_magics.notebook.drift_report import report_drift
+
+        return report_drift(session, form=form, period=period or "all", first_day=first)
     if form == "plot":
         from kimi_magics.notebook.usage_plot import show_plot
 
         show_plot(_find_sums(session, ("day", "model"), first, is_repriced=is_repriced))
         return None
+    if ask.extra["by"] == "call":
+        return _report_calls(session, form, _find_calls(session, first, is_repriced=is_repriced))
     if by is None and form != "table":
         rows = [_call_facts(call) for call in _find_calls(session, first, is_repriced=is_repriced)]
-        return _give(form, rows, _CALL_FIELDS)
+        return give(form, rows, _CALL_FIELDS)
     group: tuple[Grouping, ...] = ("notebook", "cell") if by == "cell" else (by or "model",)
     sums = _find_sums(session, group, first, is_repriced=is_repriced)
     if form != "table":
-        return _give(form, [_sum_facts(one, group) for one in sums], [*group, *_SUM_FIELDS])
+        return give(form, [_sum_facts(one, group) for one in sums], [*group, *_SUM_FIELDS])
     _show_sums(session, sums, group, _NAMES[period or "all"], is_repriced=is_repriced)
     return None
+
+
+def _check_views(ask: Ask) -> bool:
+    """Return whether a view of its own is asked for. Raises MagicLineError for what does not go with it."""
+    views = [name for name in ("balance", "drift") if ask.extra[name]]
+    others = [name for name in (*views[1:], "by", "plot", "reprice") if ask.extra[name]]
+    if views and others:
+        raise MagicLineError(
+            f"%kimi_usage: --{views[0]} and --{others[0]} exclude each other", remedy="leave one of them out"
+        )
+    return bool(views)
 
 
 def _read_period(names: Sequence[str]) -> Period | None:
@@ -154,6 +176,42 @@ def _figures(sums: Sequence[Sum]) -> list[str]:
     return [f"{figure:,}" for figure in (*totals, completion)] + [" + ".join(costs) or "–"]
 
 
+#: A longer table is no reading.
+_MOST_CALLS = 50
+
+
+def _report_calls(session: Session, form: str, calls: Sequence[Call]) -> Any:
+    """Show each call, what was expected of its prompt beside what was billed."""
+    if form != "table":
+        rows = [_call_facts(call) | {"expected_tokens": call.expected_tokens, "steps": call.steps} for call in calls]
+        return give(form, rows, _RECEIPT_FIELDS)
+    headers = ["time", "model", "notebook", "expected", "billed", "cached", "completion", "cost"]
+    shown = [_call_row(call) for call in calls[-_MOST_CALLS:]]
+    note = (
+        "Expected is what the prompt of the first request was taken to have before it was sent. ≈ is estimated: cut"
+        " short, under way, or lost."
+    )
+    if len(calls) > _MOST_CALLS:
+        note = f"The last {_MOST_CALLS} of {len(calls):,} calls; --json, --csv and --df have all. {note}"
+    show_table(headers, shown, note=note if calls else "No calls.", figures=headers[3:])
+    return None
+
+
+def _call_row(call: Call) -> list[str]:
+    usage, about = call.usage, "≈ " if call.usage.estimated else ""
+    steps = f" in {call.steps} steps" if call.steps > 1 else ""
+    return [
+        f"{call.time.astimezone():%Y-%m-%d %H:%M}",
+        call.model,
+        Path(call.notebook).name or "–",
+        f"{call.expected_tokens:,}",
+        f"{about}{usage.prompt_tokens:,}{steps}",
+        f"{usage.cached_tokens:,}",
+        f"{about}{usage.completion_tokens:,}",
+        "unknown" if call.cost is None else about + format_money(call.cost, call.currency),
+    ]
+
+
 # ---------------------------------------------------------------- for programs
 
 _CALL_FIELDS = [
@@ -179,6 +237,11 @@ _SUM_FIELDS = [
     "unpriced",
     "estimated",
 ]
+
+
+#: What each call was taken to have before it was sent stands beside what was billed.
+_RECEIPT_FIELDS = [*_CALL_FIELDS, "expected_tokens", "steps"]
+_MONEY = ("cost", "balance", "fell", "counted", "elsewhere")
 
 
 def _call_facts(call: Call) -> dict[str, Any]:
@@ -211,7 +274,8 @@ def _sum_facts(one: Sum, group: Sequence[Grouping]) -> dict[str, Any]:
     }
 
 
-def _give(form: str, rows: list[dict[str, Any]], fields: Sequence[str]) -> Any:
+def give(form: str, rows: list[dict[str, Any]], fields: Sequence[str]) -> Any:
+    """Print rows as JSON or CSV, or return them as a DataFrame. Raises ConfigError."""
     if form == "json":
         print_json(rows)
     elif form == "csv":
@@ -234,7 +298,9 @@ def _frame(rows: list[dict[str, Any]], fields: Sequence[str]) -> Any:
             "--df needs pandas, which is not installed", remedy="pip install pandas; or use --csv or --json"
         ) from None
     frame = pandas.DataFrame(rows, columns=list(fields))
-    frame["cost"] = frame["cost"].astype(float)
+    for name in _MONEY:
+        if name in frame:
+            frame[name] = frame[name].astype(float)
     if "time" in frame:
         frame["time"] = pandas.to_datetime(frame["time"], utc=True)
     return frame

@@ -193,8 +193,8 @@ def to_pico(amount: Decimal) -> int:
 
 def balance_to_pico(amount: Decimal) -> int:
     """Return a balance as the ledger keeps it; it may be below 0."""
-    most = Decimal(_MOST_BALANCE_PICO)
-    return int(max(-most, min(most, amount * _PICO)).to_integral_value())
+    most = _MOST_BALANCE_PICO / _PICO
+    return int((max(-most, min(most, amount)) * _PICO).to_integral_value())
 
 
 def from_pico(units: int) -> Decimal:
