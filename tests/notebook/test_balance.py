@@ -135,16 +135,20 @@ def test_calls_of_unknown_price_leave_the_rest_unknown(cells: Any, sandbox: Sand
     assert "$0 + 1 unknown" in table(cells)
 
 
-def test_a_period_csv_and_frames(cells: Any, sandbox: Sandbox) -> None:
+def test_a_frame_has_the_looks_with_figures(cells: Any, sandbox: Sandbox) -> None:
+    pytest.importorskip("pandas")
+    look(sandbox, 60, "60")
+    cells.run("frame = %kimi_usage --balance --df")
+    assert cells["frame"]["balance"].tolist() == [60.0, float(NOW)]
+
+
+def test_a_period_and_csv(cells: Any, sandbox: Sandbox) -> None:
     look(sandbox, 60 * 24 * 40, "60")
     assert len(facts(cells)["looks"]) == 2
     assert len(facts(cells, "month")["looks"]) == 1
     lines = cells.run("%kimi_usage --balance --csv").stdout.splitlines()
     assert lines[0] == "time,balance,currency,fell,counted,calls,unpriced,estimated,elsewhere"
     assert len(lines) == 3
-    pytest.importorskip("pandas")
-    cells.run("frame = %kimi_usage --balance --df")
-    assert cells["frame"]["balance"].tolist() == [60.0, float(NOW)]
 
 
 def test_neither_the_key_nor_the_mark_of_the_account_is_shown(cells: Any, sandbox: Sandbox) -> None:
