@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     sandbox.set_defaults(run=_sandbox)
 
     _add_alt(commands)
+    _add_cost(commands)
 
     doctor = commands.add_parser("doctor", allow_abbrev=False, help="tell what is right and wrong with the set-up")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -97,6 +98,45 @@ def _alt(chosen: argparse.Namespace) -> int:
         as_json=chosen.json,
     )
     return run(order, agree=input if sys.stdin is not None and sys.stdin.isatty() else None)
+
+
+def _add_cost(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    cost = commands.add_parser(
+        "cost",
+        allow_abbrev=False,
+        help="sum up what notebooks cost, by the receipts in their outputs; nothing is run",
+        description="Sum up what notebooks cost, by the receipts that answers leave in their saved outputs. Nothing is"
+        " run and nothing is sent. A call counts once, also where its cell was copied. Cells count from 0.",
+        epilog="It returns 0; 1 when a notebook cannot be read; with --max 3 when the sum is more, and 4 when nobody"
+        " can tell, since a cost is not known or in another currency.",
+    )
+    cost.add_argument(
+        "notebooks", nargs="+", metavar="NOTEBOOK", help="a notebook, a folder, or a pattern as **/*.ipynb"
+    )
+    cost.add_argument("--by", choices=("notebook", "model", "cell"), help="sum up by this; else by notebook and model")
+    cost.add_argument("--max", metavar="AMOUNT", help="fail when all together cost more, as in 0.50 or 2CNY")
+    cost.add_argument(
+        "--allow-unknown", action="store_true", help="with --max: leave costs out that nobody can compare"
+    )
+    form = cost.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print CSV")
+    cost.set_defaults(run=_cost, parser=cost)
+
+
+def _cost(chosen: argparse.Namespace) -> int:
+    if chosen.allow_unknown and chosen.max is None:
+        chosen.parser.error("--allow-unknown is for --max")
+    from kimi_magics.notebook.cost_command import Order, run
+
+    order = Order(
+        names=tuple(chosen.notebooks),
+        by=chosen.by,
+        form="json" if chosen.json else "csv" if chosen.csv else "table",
+        most=chosen.max,
+        is_unknown_allowed=chosen.allow_unknown,
+    )
+    return run(order)
 
 
 def _demo(chosen: argparse.Namespace) -> int:

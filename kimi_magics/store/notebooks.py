@@ -37,8 +37,24 @@ class Notebook:
 
 def read_notebook(path: Path) -> Notebook:
     """Read a notebook of format 4. Raises NotebookError."""
+    return _parse(path, _read_text(path))
+
+
+def read_cells(path: Path) -> list[Any]:
+    """Return the cells of a notebook of any format, for a reader; they may be anything. Raises NotebookError."""
+    content = _read_json(path, _read_text(path))
+    # Formats 2 and 3 have worksheets.
+    sheets = content.get("worksheets")
+    parts = [content, *(sheets if isinstance(sheets, list) else [])]
+    found = [part["cells"] for part in parts if isinstance(part, dict) and isinstance(part.get("cells"), list)]
+    if not found:
+        raise NotebookError(f"{path} is not a notebook: it has no list of cells", remedy="mend the file")
+    return [cell for cells in found for cell in cells]
+
+
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise NotebookError(f"{path} is not there", remedy="name a notebook file") from None
     except IsADirectoryError:
@@ -47,19 +63,23 @@ def read_notebook(path: Path) -> Notebook:
         raise NotebookError(f"{path} is not a notebook: {error}", remedy="a notebook is JSON in UTF-8") from None
     except OSError as error:
         raise NotebookError(f"{path} cannot be read: {error.strerror or error}") from None
-    return _parse(path, text)
 
 
-def _parse(path: Path, text: str, style: Style | None = None) -> Notebook:
+def _read_json(path: Path, text: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise NotebookError(
             f"{path} is not a notebook: {error}", remedy="mend the file, or take it from a checkpoint"
         ) from None
-    version = content.get("nbformat") if isinstance(content, dict) else None
-    if version is None:
+    if not isinstance(content, dict) or content.get("nbformat") is None:
         raise NotebookError(f"{path} is not a notebook: it has no nbformat", remedy="name a notebook file")
+    return content
+
+
+def _parse(path: Path, text: str, style: Style | None = None) -> Notebook:
+    content = _read_json(path, text)
+    version = content["nbformat"]
     if version != 4:
         raise NotebookError(
             f"{path} is a notebook of format {version}, and format 4 is needed",

@@ -189,9 +189,8 @@ def replay(prompt_tokens: int) -> tuple[bytes, ...]:
         {"index": 0, "delta": {"content": "ok"}, "finish_reason": None},
         {"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage},
     ]
-    return tuple(f"data: {json.dumps({**head, 'choices': [choice]})}\n\n".encode() for choice in choices) + (
-        b"data: [DONE]\n\n",
-    )
+    events = [json.dumps({**head, "choices": [choice]}) for choice in choices]
+    return tuple(f"data: {event}\n\n".encode() for event in [*events, "[DONE]"])
 
 
 @pytest.mark.parametrize("factor", [0.02, 40])
