@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: A model's runs of other prompts tell something only when there are a few.
-_FEW_RUNS = 3
+FEW_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def expect_answer(
     """
     if cell_runs:
         return _cap(cell_runs, f"{_count(cell_runs)} of this cell", max_tokens)
-    if len(model_runs) >= _FEW_RUNS:
+    if len(model_runs) >= FEW_RUNS:
         return _cap(model_runs, f"{_count(model_runs)} of {model}", max_tokens)
     return None if max_tokens is None else Outlook(max_tokens, "--max-tokens")
 

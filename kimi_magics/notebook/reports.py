@@ -13,9 +13,9 @@ from kimi_magics.core.ask import Ask
 from kimi_magics.core.estimate import Estimate
 from kimi_magics.core.media import format_bytes
 from kimi_magics.core.models import Model
-from kimi_magics.core.prompt import Prompt, adapt
+from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.usage import Price, format_money
-from kimi_magics.errors import CallError, ConfigError, MissingKeyError, PromptError
+from kimi_magics.errors import CallError, ConfigError, MissingKeyError
 from kimi_magics.notebook.bundles import display_bundle
 from kimi_magics.notebook.session import Session, base_url
 from kimi_magics.notebook.tables import show_table
@@ -118,36 +118,24 @@ def report_estimate(
 
     `pending` names what is read only by a run, and is not in it.
     """
-    estimates = [session.estimate(prompt)] if not compare else _compare(session, prompt)
+    left_out = f"{', '.join(pending)} is read and counted when the cell runs" if pending else ""
+    if compare:
+        from kimi_magics.notebook.compare_report import report_comparison
+
+        report_comparison(session, prompt, as_json=as_json, pending=left_out)
+        return
+    estimate = session.estimate(prompt)
     if pending:
-        left_out = f"{', '.join(pending)} is read and counted when the cell runs"
-        estimates = [replace(one, is_counted=False, note=one.note or left_out) for one in estimates]
+        estimate = replace(estimate, is_counted=False, note=estimate.note or left_out)
     if as_json:
-        facts = [_estimate_facts(estimate, session.currency) for estimate in estimates]
-        print_json(facts if compare else facts[0])
+        print_json(estimate_facts(estimate, estimate.model, session.currency))
         return
     headers = ["model", "tokens", "of the context", "input", "answer up to", "at most"]
-    notes = {estimate.note for estimate in estimates if estimate.note}
-    said = "; ".join(sorted(notes))
-    if not all(estimate.is_counted for estimate in estimates):
-        note = f"≈ not all is counted by the API: {said}."
+    if not estimate.is_counted:
+        note = f"≈ not all is counted by the API: {estimate.note}."
     else:
-        note = f"Counted by the API; nothing was generated{f'; {said}' if said else ''}."
-    show_table(headers, [_estimate_row(estimate) for estimate in estimates], note=note, figures=headers[1:])
-
-
-def _compare(session: Session, prompt: Prompt) -> list[Estimate]:
-    try:
-        models = session.fetch_models()
-    except (CallError, MissingKeyError):
-        models = session.catalog.live()
-    estimates = []
-    for model in models:
-        try:
-            estimates.append(session.estimate(adapt(prompt, model)))
-        except PromptError:
-            continue  # a model that cannot take this prompt is no alternative
-    return estimates
+        note = f"Counted by the API; nothing was generated{f'; {estimate.note}' if estimate.note else ''}."
+    show_table(headers, [_estimate_row(estimate)], note=note, figures=headers[1:])
 
 
 def _estimate_row(estimate: Estimate) -> list[str]:
@@ -163,8 +151,14 @@ def _estimate_row(estimate: Estimate) -> list[str]:
     ]
 
 
-def _estimate_facts(estimate: Estimate, currency: str) -> dict[str, Any]:
-    return {
+def estimate_facts(estimate: Estimate | None, model: Model, currency: str) -> dict[str, Any]:
+    """Return an estimate as JSON-ready values; without one, as for a model that does not take the prompt, nulls."""
+    facts: dict[str, Any] = dict.fromkeys(
+        ("model", "prompt_tokens", "counted", "added_tokens", "note", "context_share", "input_cost", "output_limit")
+    ) | {"ceiling": None, "currency": currency}
+    if estimate is None:
+        return facts | {"model": model.name, "counted": False}
+    return facts | {
         "model": estimate.model.name,
         "prompt_tokens": estimate.prompt_tokens,
         "counted": estimate.is_counted,

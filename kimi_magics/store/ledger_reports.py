@@ -83,6 +83,35 @@ def read_calls(ledger: Ledger, *, first_day: date | None = None, session: str | 
     return ledger.read(lambda connection: [_read_call(row) for row in connection.execute(query)])
 
 
+#: The latest calls tell how long answers are; older ones are of other work.
+_LATEST_CALLS, _LATEST_OF_MODEL = 2_000, 50
+
+
+def read_answers(ledger: Ledger) -> dict[str, list[int]]:
+    """Return the completion tokens of the user's latest whole answers, by model."""
+    from sqlalchemy import select
+
+    from kimi_magics.store.ledger_tables import calls
+
+    query = (
+        select(calls.c.model, calls.c.completion_tokens, calls.c.state, calls.c.estimated, calls.c.finish_reason)
+        .where(calls.c.user == ledger.user)
+        .order_by(calls.c.started.desc())
+        .limit(_LATEST_CALLS)
+    )
+
+    def read(connection: Connection) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for model, tokens, state, estimated, finish_reason in connection.execute(query):
+            answers = found.setdefault(model, [])
+            is_whole = state == "settled" and not estimated and finish_reason == "stop"
+            if is_whole and len(answers) < _LATEST_OF_MODEL:
+                answers.append(int(tokens))
+        return found
+
+    return ledger.read(read)
+
+
 def _read_call(row: Any) -> Call:
     from kimi_magics.store.ledger_tables import from_pico
 
