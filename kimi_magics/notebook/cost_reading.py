@@ -27,7 +27,8 @@ def read_receipts(names: Sequence[str]) -> Reading:
     """Return the receipts of notebooks, of those below folders, and of those that patterns fit; each file once."""
     reading, seen = Reading(), set()
     for path in _find_files(names, reading):
-        place = path.resolve()
+        # Unlike Path.resolve it takes links that lead to themselves, too.
+        place = os.path.realpath(path)
         if place in seen:
             continue
         seen.add(place)
@@ -43,38 +44,41 @@ def read_receipts(names: Sequence[str]) -> Reading:
     return reading
 
 
+# os.path and not Path asks what a name is: where it may not be looked at, that is no error yet.
 def _find_files(names: Sequence[str], reading: Reading) -> Iterator[Path]:
     """Yield the files that names stand for: files, all notebooks below a folder, or what a pattern fits."""
     for name in names:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            files = list(_walk(path))
-            what = "no notebook in it"
-        elif not path.exists() and glob.has_magic(name):
-            files, what = [file for match in _match(path) for file in match], "nothing that fits"
+        if os.path.isdir(name):
+            files, what = list(_walk(name, reading)), "no notebook in it"
+        elif not os.path.lexists(name) and glob.has_magic(name):
+            files, what = [file for match in _match(name, reading) for file in match], "nothing that fits"
         else:
-            files, what = [path], ""
+            files, what = [name], ""
         if not files:
             reading.problems.append(
                 NotebookError(f"{clean(name)}: there is {what}", remedy="name notebooks, folders or patterns")
             )
-        yield from files
+        yield from map(Path, files)
 
 
-def _match(pattern: Path) -> Iterator[Iterable[Path]]:
-    for name in sorted(glob.glob(str(pattern), recursive=True)):
-        path = Path(name)
+def _match(pattern: str, reading: Reading) -> Iterator[Iterable[str]]:
+    for name in sorted(glob.glob(pattern, recursive=True)):
         # A pipe would be waited for.
-        yield _walk(path) if path.is_dir() else [path] if path.is_file() else []
+        yield _walk(name, reading) if os.path.isdir(name) else [name] if os.path.isfile(name) else []
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: str, reading: Reading) -> Iterator[str]:
     """Yield the notebooks below a folder; not those in hidden ones, as checkpoints are."""
-    for parent, folders, files in os.walk(folder):
+
+    def tell(error: OSError) -> None:
+        place = clean(str(error.filename))
+        reading.problems.append(NotebookError(f"{place} cannot be read: {error.strerror}"))
+
+    for parent, folders, files in os.walk(folder, onerror=tell):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            path = Path(parent, name)
-            if name.endswith(".ipynb") and not name.startswith(".") and path.is_file():
+            path = os.path.join(parent, name)
+            if name.endswith(".ipynb") and not name.startswith(".") and os.path.isfile(path):
                 yield path
 
 

@@ -38,6 +38,9 @@ def complete(cells: Any, line: str) -> list[str]:
         ("%%kimi -i repo", ["report", "reporter"]),
         ("%kimi_config mod", ["model"]),
         ("%kimi_models --", ["--all", "--help", "--json"]),
+        ("%kimi_usage --d", ["--df", "--drift"]),
+        ("%kimi_usage --ba", ["--balance"]),
+        ("%kimi_usage --by c", ["call", "cell"]),
     ],
 )
 def test_tab_offers_what_may_stand_there(cells: Any, line: str, expected: list[str]) -> None:

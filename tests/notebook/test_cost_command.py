@@ -215,10 +215,13 @@ def test_a_file_whose_name_is_a_pattern_is_that_file(ran: Any) -> None:
         ("deep.ipynb", "is not a notebook"),
         ("latin.ipynb", "is not a notebook"),
         ("digits.ipynb", "is not a notebook"),
+        ("itself.ipynb", "cannot be read"),
+        ("~nobody-of-this-name", "is not there"),
     ],
 )
 def test_what_cannot_be_read_is_told_and_the_rest_is_summed_up(ran: Any, name: str, says: str) -> None:
     Path("empty").mkdir()
+    Path("itself.ipynb").symlink_to("itself.ipynb")
     Path("bad.ipynb").write_text('{"cells": [')
     Path("list.ipynb").write_text("[]")
     Path("cells.ipynb").write_text('{"nbformat": 4, "cells": {"a": 1}}')
