@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from kimi_magics.core.media import Image
 from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt, counted_texts
-from kimi_magics.core.tokens import DEFAULT_WEIGHTS, Weights, count_text, learn
+from kimi_magics.core.tokens import DEFAULT_WEIGHTS, Weights, count_text, learn, learn_factor
 from kimi_magics.core.tools import Tool
 from kimi_magics.core.usage import Price, Usage
 from kimi_magics.errors import ContextError
@@ -27,11 +27,14 @@ __all__ = [
     "count_prompt",
     "count_text",
     "image_tokens",
+    "learn_extras",
     "learn_prompt",
 ]
 
 MESSAGE_TOKENS = 4
 REPLY_HEADER_TOKENS = 3
+#: Tools of fewer tokens say little of how the host writes tools.
+_FEWEST_EXTRAS = 20
 
 
 def image_tokens(width: int, height: int, *, patch_limit: int = 16_384) -> int:
@@ -78,12 +81,14 @@ def count_parts(prompt: Prompt, weights: Weights = DEFAULT_WEIGHTS) -> dict[str,
 def count_extras(prompt: Prompt, weights: Weights = DEFAULT_WEIGHTS) -> dict[str, int]:
     """Return the tokens of what the endpoint leaves out: tools and schema; only of those that there are.
 
-    They are counted as the JSON in which they are sent: how the host writes them for the model is not published.
+    They are counted as the JSON in which they are sent: how the host writes them for the model is not published, and
+    learnt from its bills, see `learn_extras`.
     """
     parts = {"tools": sum(count_text(_tool_text(tool), weights) for tool in prompt.tools)}
     if prompt.format is not None and prompt.format.schema is not None:
         parts["schema"] = count_text(json.dumps(prompt.format.schema, ensure_ascii=False, default=str), weights)
-    return {name: tokens for name, tokens in parts.items() if tokens}
+    factors = {"tools": weights.tools, "schema": weights.schema}
+    return {name: max(1, round(factors[name] * tokens)) for name, tokens in parts.items() if tokens}
 
 
 def _tool_text(tool: Tool) -> str:
@@ -99,6 +104,22 @@ def learn_prompt(weights: Weights, prompt: Prompt, tokens: int) -> Weights:
     if any(message.media for message in prompt.messages):
         return weights
     return learn(weights, counted_texts(prompt), tokens - _count_template(prompt))
+
+
+def learn_extras(weights: Weights, prompt: Prompt, tokens: int) -> Weights:
+    """Return weights that know that the host took the tools or the schema of `prompt` for `tokens`.
+
+    The same weights where it has both, since nobody can part them, or so few that it tells nothing; a search of the web
+    brings texts of its own.
+    """
+    found = count_extras(prompt, weights)
+    if len(found) != 1 or any(tool.kind == "builtin_function" for tool in prompt.tools):
+        return weights
+    ((name, expected),) = found.items()
+    if expected < _FEWEST_EXTRAS:
+        return weights
+    factor = learn_factor(weights.tools if name == "tools" else weights.schema, expected=expected, counted=tokens)
+    return replace(weights, tools=factor) if name == "tools" else replace(weights, schema=factor)
 
 
 @dataclass(frozen=True, slots=True)

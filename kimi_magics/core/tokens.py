@@ -13,14 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from operator import mul
 from typing import Any
 
 from kimi_magics.core.pieces import CHARACTER_CLASSES, FEATURES, NAMES, count_characters, measure
 
-__all__ = ["CHARACTER_CLASSES", "DEFAULT_WEIGHTS", "Weights", "count_text", "find_factor", "learn", "rates"]
+__all__ = [
+    "CHARACTER_CLASSES",
+    "DEFAULT_WEIGHTS",
+    "Weights",
+    "count_text",
+    "find_factor",
+    "learn",
+    "learn_factor",
+    "rates",
+]
 
 #: Tokens for each feature, printed by tests/benchmarks/calibrate.py.
 _DEFAULTS: dict[str, float] = {
@@ -118,6 +127,8 @@ _RETURNING_DOUBT = 0.0003
 _LIMIT_FACTOR, _LIMIT_TOKENS = 4.0, 1.0
 #: A figure that differs more than this from what was expected is no count of this text.
 _LARGEST_RATIO, _LARGEST_DIFFERENCE = 4.0, 12
+#: How the host writes tools and a schema for the model is not published: bounds of a factor, and of one step of it.
+_LEAST_FACTOR, _MOST_FACTOR, _MOST_STEP = 0.25, 4.0, 1.25
 #: Another version has other features: what was learnt by it means nothing here.
 _VERSION = 2
 
@@ -132,12 +143,17 @@ class Weights:
     #: Covariance of the values; None stands for the prior.
     doubt: _Matrix | None = None
     learnt: int = 0
+    #: How many tokens tools and a schema have at the host, for each one that their text has by `values`.
+    tools: float = 1.0
+    schema: float = 1.0
 
     def to_row(self) -> dict[str, Any]:
         """Return plain JSON values: about 15 kB once something was learnt, and nothing of any text."""
         rows = self.doubt and [[_shorten(value) for value in row[: at + 1]] for at, row in enumerate(self.doubt)]
         values = [_shorten(value) for value in self.values]
-        return {"version": _VERSION, "learnt": self.learnt, "values": values, "doubt": rows}
+        row = {"version": _VERSION, "learnt": self.learnt, "values": values, "doubt": rows}
+        factors = [_shorten(self.tools), _shorten(self.schema)]
+        return row if factors == [1.0, 1.0] else row | {"factors": factors}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Weights:
@@ -147,13 +163,16 @@ class Weights:
                 raise ValueError("the weights are of another version")
             values = tuple(_read_number(value) for value in row["values"])
             doubt = None if row["doubt"] is None else _read_doubt(row["doubt"])
+            tools, schema = (_read_number(factor) for factor in row.get("factors", (1.0, 1.0)))
         except (KeyError, TypeError, IndexError, OverflowError) as error:
             raise ValueError(f"the weights are damaged: {error!r}") from None
         if len(values) != len(NAMES) or any(
             not 0 <= value <= limit for value, limit in zip(values, _LIMITS, strict=True)
         ):
             raise ValueError("a weight is missing or out of bounds")
-        return cls(values, doubt, row["learnt"])
+        if not all(_LEAST_FACTOR <= factor <= _MOST_FACTOR for factor in (tools, schema)):
+            raise ValueError("a factor is out of bounds")
+        return cls(values, doubt, row["learnt"], tools, schema)
 
 
 def _shorten(value: float) -> float:
@@ -250,7 +269,16 @@ def _update(weights: Weights, counts: Sequence[int], error: float, noise: float)
         )
         for row, part, prior_row in zip(doubt, along, prior, strict=True)
     )
-    return Weights(values, after, weights.learnt + 1)
+    return replace(weights, values=values, doubt=after, learnt=weights.learnt + 1)
+
+
+def learn_factor(factor: float, *, expected: int, counted: int) -> float:
+    """Return a factor that is nearer to what was counted where `expected` was expected by it; a step at a time.
+
+    One figure that is wrong moves it by a quarter at most.
+    """
+    step = min(_MOST_STEP, max(1 / _MOST_STEP, counted / max(1, expected)))
+    return min(_MOST_FACTOR, max(_LEAST_FACTOR, factor * step))
 
 
 # ---------------------------------------------------------------- rates for a page

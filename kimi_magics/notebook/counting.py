@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
 
-from kimi_magics.core.estimate import count_extras, count_parts, learn_prompt
+from kimi_magics.core.estimate import count_extras, count_parts, learn_extras, learn_prompt
 from kimi_magics.core.media import Image, Video
 from kimi_magics.core.messages import Message
 from kimi_magics.core.models import Model
@@ -121,8 +121,20 @@ class Counting:
 
     def learn(self, prompt: Prompt, tokens: int) -> None:
         """Take what the host counted or billed for `prompt` as a lesson for the local count."""
+        self._learn(prompt, lambda weights: learn_prompt(weights, prompt, tokens))
+
+    def learn_extras(self, prompt: Prompt, tokens: int) -> None:
+        """Take what was billed for the tools or the schema of `prompt` as a lesson for the next."""
+        self._learn(prompt, lambda weights: learn_extras(weights, prompt, tokens))
+        with self._lock:
+            self._readings.clear()
+
+    def _learn(self, prompt: Prompt, change: Callable[[Weights], Weights]) -> None:
         name = self._name(prompt.model)
-        self._weights.put(name, learn_prompt(self._weights.get(name), prompt, tokens))
+        before = self._weights.get(name)
+        if (after := change(before)) is before:
+            return
+        self._weights.put(name, after)
         if time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self.save()
 

@@ -23,7 +23,7 @@ PARSERS: dict[str, LineParser] = {
         # Here --json is about the report.
         options=(
             *(option for option in OPTIONS if option.destination != "json"),
-            Option(("--compare",), "for all live models"),
+            Option(("--compare",), "for every live model, the cheapest first"),
             _JSON,
         ),
         usage="%kimi_estimate [flags] prompt",

@@ -339,10 +339,19 @@ class Session:
         finally:
             call.settle(error)
             self.history.add(reply, model=prompt.model.name, cell=cell)
-            # Several requests, and what the endpoint does not count, say nothing of this prompt's text.
-            is_bare = reply.steps == 1 and not prompt.tools and prompt.format is None
-            if is_bare and reply.has_usage and not reply.usage.estimated and self.counting.recall(prompt) is None:
-                self.counting.learn(prompt, reply.usage.prompt_tokens)
+            self._learn(prompt, reply)
+
+    def _learn(self, prompt: Prompt, reply: Reply) -> None:
+        """Have the next estimate know what was billed for this prompt; that of several requests says nothing of it."""
+        if reply.steps != 1 or not reply.has_usage or reply.usage.estimated:
+            return
+        counted, billed = self.counting.recall(prompt), reply.usage.prompt_tokens
+        has_extras = bool(prompt.tools) or prompt.format is not None
+        if counted is None and not has_extras:
+            self.counting.learn(prompt, billed)
+        elif counted is not None and has_extras:
+            # The endpoint counts messages only: the rest is what it leaves out.
+            self.counting.learn_extras(prompt, billed - counted)
 
     def _extend(self, prompt: Prompt, booking: Booking, *, cell: str | None, under_way: Reply) -> None:
         """Put aside what a further request of a call may take. Raises RefusedError."""

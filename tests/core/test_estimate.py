@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from statistics import median
 
@@ -11,16 +12,21 @@ from measured import MEASURED
 from kimi_magics.core.estimate import (
     Estimate,
     check_context,
+    count_extras,
     count_parts,
     count_prompt,
     count_text,
     image_tokens,
+    learn_extras,
     learn_prompt,
 )
+from kimi_magics.core.formats import Format
 from kimi_magics.core.media import Image
 from kimi_magics.core.messages import Message
+from kimi_magics.core.models import Model
 from kimi_magics.core.prompt import Prompt
-from kimi_magics.core.tokens import DEFAULT_WEIGHTS
+from kimi_magics.core.tokens import DEFAULT_WEIGHTS, Weights
+from kimi_magics.core.tools import Tool
 from kimi_magics.core.usage import Price
 from kimi_magics.errors import ContextError
 from kimi_magics.store.catalog import load_catalog
@@ -126,3 +132,38 @@ def test_an_estimate_prices_the_prompt_and_the_longest_answer() -> None:
 def test_what_is_not_known_stays_unknown() -> None:
     estimate = Estimate(CATALOG.get("kimi-k9"), 10, is_counted=False)
     assert (estimate.input_cost, estimate.ceiling, estimate.context_share) == (None, None, None)
+
+
+# ---------------------------------------------------------------- tools and schema
+
+
+def with_tools(text: str = "a tool that does a thing with a thing " * 4) -> Prompt:
+    return Prompt(Model("kimi-k3"), (Message("user", "x"),), tools=(Tool("work", text, {"type": "object"}),))
+
+
+def test_what_is_billed_for_tools_is_expected_after_a_few_calls() -> None:
+    weights, prompt = DEFAULT_WEIGHTS, with_tools()
+    (first,) = count_extras(prompt, weights).values()
+    for _ in range(6):
+        weights = learn_extras(weights, prompt, 2 * first)
+    assert abs(count_extras(prompt, weights)["tools"] - 2 * first) <= 2
+    assert (weights.schema, weights.values) == (1.0, DEFAULT_WEIGHTS.values)
+
+
+@pytest.mark.parametrize("billed", [10**9, 0, -50])
+def test_a_bill_that_is_wrong_moves_the_tokens_of_tools_by_a_quarter_and_within_bounds(billed: int) -> None:
+    prompt, weights = with_tools(), DEFAULT_WEIGHTS
+    (first,) = count_extras(prompt, weights).values()
+    weights = learn_extras(weights, prompt, billed)
+    assert 0.79 * first <= count_extras(prompt, weights)["tools"] <= 1.26 * first
+    for _ in range(50):
+        weights = learn_extras(weights, prompt, billed)
+    assert 0.24 * first <= count_extras(prompt, weights)["tools"] <= 4.01 * first
+    assert Weights.from_row(weights.to_row()).tools == pytest.approx(weights.tools, rel=1e-3)
+
+
+def test_little_and_what_cannot_be_parted_teaches_nothing() -> None:
+    small = with_tools("x")
+    both = replace(with_tools(), format=Format({"type": "object", "description": "long " * 40}))
+    for prompt in (small, both):
+        assert learn_extras(DEFAULT_WEIGHTS, prompt, 500) is DEFAULT_WEIGHTS

@@ -185,11 +185,16 @@ LOWER = ROW["doubt"]
         {"doubt": [[math.inf], *LOWER[1:]]},
         {"doubt": [LOWER[0], [5.0, LOWER[1][1]], *LOWER[2:]]},
         {"doubt": 5},
+        {"factors": [1.0]},
+        {"factors": [5.0, 1.0]},
+        {"factors": [1.0, 0.0]},
+        {"factors": [1.0, math.nan]},
+        {"factors": 2},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_a_damaged_row_is_refused(change: dict) -> None:
-    with pytest.raises(ValueError, match=r"weight|doubt"):
+    with pytest.raises(ValueError, match=r"weight|doubt|factor|unpack"):
         Weights.from_row(ROW | change)
 
 

@@ -246,3 +246,27 @@ def test_a_program_that_ends_keeps_all_that_it_learnt(sandbox: Sandbox) -> None:
     assert ran.returncode == 0, ran.stderr
     models = json.loads((find_home() / "weights.json").read_text("utf-8"))["models"]
     assert [row["learnt"] for row in models.values()] == [3]
+
+
+TOOL = '''
+def forecast(town: str, days: int = 3, wind: bool = False) -> str:
+    """Tell the weather of the next days in a town, with temperatures, rain and, where it is wanted, the wind."""
+    return "sunny"
+'''
+
+
+def test_bills_teach_how_many_tokens_tools_have(cells: Any, sandbox: Sandbox) -> None:
+    cells.run(TOOL)
+    line = "--tool forecast --max-tokens 30"
+    differences = []
+    for number in range(6):
+        # Counted by the API without the tools, which the bill has.
+        facts = json.loads(cells.run(f"%kimi_estimate --json {line} Say hello {number}").stdout)
+        assert facts["added_tokens"] > 20
+        ran = cells.run(f"%kimi {line} Say hello {number}")
+        assert ran.error is None, ran.shown_error
+        (row,) = json.loads(cells.run("%kimi_usage --by call --json").stdout)[-1:]
+        assert row["steps"] == 1
+        differences.append(abs(row["prompt_tokens"] - facts["prompt_tokens"]))
+    assert differences[0] >= 5
+    assert differences[-1] < differences[0] / 3
