@@ -79,11 +79,14 @@ def questions(sandbox: Sandbox) -> int:
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Iterator[FrontEnd]:
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontEnd]:
     """One kernel for all, since each takes seconds to start; each test has a page of its own."""
-    with pytest.MonkeyPatch.context(), start_kernel() as front_end:
-        front_end.run("%load_ext kimi_magics\n%matplotlib inline\nimport matplotlib.pyplot, os")
-        yield front_end
+    with pytest.MonkeyPatch.context() as patch:
+        # It starts before the environment of its first test is made.
+        patch.setenv("KIMI_MAGICS_HOME", str(tmp_path_factory.mktemp("kernel")))
+        with start_kernel() as front_end:
+            front_end.run("%load_ext kimi_magics\n%matplotlib inline\nimport matplotlib.pyplot, os")
+            yield front_end
 
 
 @pytest.fixture
@@ -282,7 +285,7 @@ def test_a_count_that_the_user_asks_for_is_made_whatever_the_setting(
     assert questions(sandbox) == 2
 
 
-def test_the_balance_is_asked_for_once_a_minute(page: Page, sandbox: Sandbox) -> None:
+def test_the_balance_is_asked_for_once_a_minute_and_kept(page: Page, front_end: FrontEnd, sandbox: Sandbox) -> None:
     answers = []
     for _ in range(3):
         page.tell({"op": "balance"})
@@ -290,6 +293,10 @@ def test_the_balance_is_asked_for_once_a_minute(page: Page, sandbox: Sandbox) ->
 
     assert [answer["currency"] for answer in answers] == ["USD"] * 3
     assert float(answers[0]["amount"]) > 0
+    assert sum(request.path.endswith("balance") for request in sandbox.requests) == 1
+    told = front_end.run("%kimi_usage --balance --json")
+    shown = "".join(message["content"]["text"] for message in told if message["msg_type"] == "stream")
+    assert [look["balance"] for look in json.loads(shown)["looks"]] == [answers[0]["amount"]]
     assert sum(request.path.endswith("balance") for request in sandbox.requests) == 1
 
 
