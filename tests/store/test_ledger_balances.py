@@ -43,12 +43,16 @@ CREATE TABLE kimi_calls (
   finish_reason VARCHAR NOT NULL, request_id VARCHAR NOT NULL, seconds FLOAT, UNIQUE (key)
 );
 CREATE INDEX kimi_calls_started ON kimi_calls (started);
+CREATE INDEX kimi_calls_day ON kimi_calls (day);
+CREATE INDEX kimi_calls_session ON kimi_calls (session);
+CREATE INDEX kimi_calls_open ON kimi_calls (lease) WHERE state = 'reserved';
 CREATE TABLE kimi_sums (
   day VARCHAR(10) NOT NULL, "user" VARCHAR NOT NULL, notebook VARCHAR NOT NULL, model VARCHAR NOT NULL,
   currency VARCHAR(3) NOT NULL, calls BIGINT NOT NULL, prompt_tokens BIGINT NOT NULL,
   completion_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL, cost BIGINT NOT NULL, unpriced BIGINT NOT NULL,
   estimated BIGINT NOT NULL, PRIMARY KEY (day, "user", notebook, model, currency)
 );
+CREATE INDEX kimi_sums_notebook ON kimi_sums (notebook);
 INSERT INTO kimi_meta VALUES ('version', '1');
 INSERT INTO kimi_calls (key, state, started, day, lease, settled, "user", session, notebook, cell, host, model,
   prompt_hash, expected_tokens, prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, web_searches,
@@ -277,7 +281,8 @@ def test_a_ledger_of_version_1_keeps_its_calls_and_takes_balances(old: str | URL
         assert not ledger.trouble
     engine = create_engine(old)
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT value FROM kimi_meta WHERE name = 'version'")).scalar() == "2"
+        version = connection.execute(text("SELECT value FROM kimi_meta WHERE name = 'version'")).scalar()
+        assert version == str(ledger_tables.VERSION)
     engine.dispose()
 
 
