@@ -47,15 +47,15 @@ def report_usage(session: Session, ask: Ask, names: Sequence[str]) -> Any:
         raise MagicLineError(
             f"%kimi_usage: --{given[0]} and --{given[1]} exclude each other", remedy="leave one of them out"
         )
+    is_view = _check_views(ask)
     if ask.extra["limits"]:
-        if period or ask.extra["by"] or given not in ([], ["json"]):
+        if period or given not in ([], ["json"]):
             raise MagicLineError("%kimi_usage: --limits goes with --json alone", remedy="leave the other flags out")
         report_limits(session, ask)
         return None
     by = ask.extra["by"]
     is_repriced: bool = ask.extra["reprice"]
     form = given[0] if given else "table"
-    is_view = _check_views(ask)
     if form == "table" and period is None and by is None and not is_repriced and not is_view:
         _show_overview(session)
         return None
@@ -88,7 +88,7 @@ def report_usage(session: Session, ask: Ask, names: Sequence[str]) -> Any:
 
 def _check_views(ask: Ask) -> bool:
     """Return whether a view of its own is asked for. Raises MagicLineError for what does not go with it."""
-    views = [name for name in ("balance", "drift") if ask.extra[name]]
+    views = [name for name in ("limits", "balance", "drift") if ask.extra[name]]
     others = [name for name in (*views[1:], "by", "plot", "reprice") if ask.extra[name]]
     if views and others:
         raise MagicLineError(

@@ -161,10 +161,6 @@ limits = Table(
     Column("value", BigInteger, nullable=False),
     Column("learned", BigInteger, nullable=False),
 )
-
-KEYS = ("day", "user", "notebook", "model", "currency")
-FIGURES = ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "cost", "unpriced", "estimated")
-
 #: Since version 2: what hosts told of the balances of accounts; an account is known by its mark, never by its key.
 balances = Table(
     "kimi_balances",
@@ -175,6 +171,8 @@ balances = Table(
     Column("currency", String(3), nullable=False),
 )
 
+KEYS = ("day", "user", "notebook", "model", "currency")
+FIGURES = ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "cost", "unpriced", "estimated")
 
 #: What brings the tables of the version before to this one; each is given the connection of a transaction.
 MIGRATIONS: dict[int, Callable[[Connection], None]] = {
