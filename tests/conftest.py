@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("KIMI_MAGICS_HOME", str(home / "kimi_magics"))
     monkeypatch.setenv("IPYTHONDIR", str(home / "ipython"))
     return home
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Let interrupts come: a process that a shell started in the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

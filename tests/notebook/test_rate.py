@@ -98,6 +98,7 @@ def test_a_limit_is_learnt_from_a_refusal_and_shown(cells: Any, start: Start, on
     assert limits["used"]["concurrency"] == limits["waiting"] == 0
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_interrupted_while_it_waits_a_call_was_not_billed(cells: Any, start: Start, one_at_a_time: Sandbox) -> None:
     cells.run("%kimi_config rate=1 concurrent")
     other = start("%%kimi --max-tokens 200\nTell me a story")

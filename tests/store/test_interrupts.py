@@ -22,6 +22,8 @@ from kimi_magics.store.rate_gate import RateGate
 
 PROMPT = Prompt(load_catalog().get("kimi-k2.6"), (Message("user", "Hi"),))
 SECONDS = 30
+
+pytestmark = pytest.mark.usefixtures("interrupts")
 TIMES = 60
 
 
