@@ -13,7 +13,8 @@ def show_table(
     """Display a table, and a sentence below it; the columns named in `figures` are aligned to the right."""
     from tabulate import tabulate
 
-    align = ["right" if header in figures else "left" for header in headers]
+    # tabulate before 0.10 aligns no columns that have no rows.
+    align = ["right" if header in figures else "left" for header in headers] if rows else None
     plain = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)
     safe_rows = [[_escape(cell) for cell in row] for row in rows]
     markdown = tabulate(safe_rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align)
