@@ -41,6 +41,16 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """An answer that was replayed at no cost; `cost` is what it took when it was billed, None where nobody knows."""
+
+    notebook: str
+    cell: int
+    cost: Decimal | None
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class Flaw:
     """A receipt that cannot be read, and why."""
 
@@ -55,6 +65,8 @@ class Found:
 
     receipts: list[Receipt] = field(default_factory=list)
     flaws: list[Flaw] = field(default_factory=list)
+    #: Answers for which nothing was sent: they are no calls.
+    replays: list[Replay] = field(default_factory=list)
     #: Receipts of calls that are among `receipts` already, as those of copied cells.
     copies: list[Receipt] = field(default_factory=list)
     #: Of `receipts`, those with the request id of another one and other figures: one of them was changed.
@@ -106,7 +118,11 @@ def find_receipts(cells: Sequence[Any], *, notebook: str, found: Found) -> int:
                 continue
             count += 1
             try:
-                found.add(_read(row, notebook, number, clean(cell_id) if isinstance(cell_id, str) else ""))
+                receipt = _read(row, notebook, number, clean(cell_id) if isinstance(cell_id, str) else "")
+                if (replay := _read_replay(row, receipt)) is not None:
+                    found.replays.append(replay)
+                else:
+                    found.add(receipt)
             except ValueError as error:
                 found.flaws.append(Flaw(notebook, number, str(error)))
     return count
@@ -122,21 +138,34 @@ def _read(row: Any, notebook: str, cell: int, cell_id: str) -> Receipt:
     usage = row.get("usage")
     figures = usage if isinstance(usage, dict) else {}
     prompt, completion, cached = (_read_tokens(figures.get(name)) for name in _FIGURES)
-    cost, currency = row.get("cost"), row.get("currency")
-    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
-        raise ValueError("its currency is none")
-    if cost is not None and not (isinstance(cost, str) and _COST.fullmatch(cost)):
-        raise ValueError("its cost is no amount")
+    cost, currency = _read_cost(row)
     return Receipt(
         notebook,
         cell,
         cell_id,
         clean(model),
         Usage(prompt, completion, cached, estimated=figures.get("estimated") is True),
-        None if cost is None else Decimal(cost),
+        cost,
         currency,
         request_id[:_MOST_LETTERS] if isinstance(request_id, str) else "",
     )
+
+
+def _read_replay(row: dict[str, Any], receipt: Receipt) -> Replay | None:
+    """Return what was replayed, if nothing of the answer was billed; of one that was billed in part, that counts."""
+    replayed = row.get("replayed")
+    if not isinstance(replayed, dict) or receipt.cost != 0 or receipt.usage.total_tokens:
+        return None
+    return Replay(receipt.notebook, receipt.cell, *_read_cost(replayed))
+
+
+def _read_cost(row: dict[str, Any]) -> tuple[Decimal | None, str]:
+    cost, currency = row.get("cost"), row.get("currency")
+    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
+        raise ValueError("its currency is none")
+    if cost is not None and not (isinstance(cost, str) and _COST.fullmatch(cost)):
+        raise ValueError("its cost is no amount")
+    return None if cost is None else Decimal(cost), currency
 
 
 def _read_tokens(count: Any) -> int:

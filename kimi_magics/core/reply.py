@@ -71,6 +71,9 @@ class Reply:
         self.limit_note = ""
         #: Whether it waits for its turn or for another try: what went before was refused, and nothing is under way.
         self.is_waiting = False
+        #: How often a request was sent again because the host refused it, failed, or could not be reached.
+        self.retries = 0
+        self._is_refused = False
         #: Why an answer was asked for again, once for each time.
         self.remarks: tuple[str, ...] = ()
         self._text: list[str] = []
@@ -103,7 +106,7 @@ class Reply:
 
     def _take_state(self, event: Event) -> None:
         if isinstance(event, Waiting | Sending):
-            self.is_waiting = isinstance(event, Waiting)
+            self._count_retry(event)
         elif isinstance(event, UsageReported):
             self._usage = event.usage
         elif isinstance(event, Finished):
@@ -118,6 +121,13 @@ class Reply:
         elif isinstance(event, Replayed):
             self.replayed = self.replayed + event if self.replayed else event
             self._is_step_replayed = True
+
+    def _count_retry(self, event: Waiting | Sending) -> None:
+        self.is_waiting = isinstance(event, Waiting)
+        if isinstance(event, Waiting):
+            self._is_refused = self._is_refused or not event.is_for_turn
+        elif self._is_refused:
+            self._is_refused, self.retries = False, self.retries + 1
 
     def _take_step(self, event: ToolCalled | ToolReturned | NextStep) -> None:
         """Take in what tools do: a reply whose tools were called is not whole until the model has answered to them."""

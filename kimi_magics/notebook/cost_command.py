@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from kimi_magics.core.budget import Budget, read_budget
-from kimi_magics.core.receipts import Sum, clean, sum_up
+from kimi_magics.core.receipts import Replay, Sum, clean, sum_up
 from kimi_magics.core.usage import format_money
 from kimi_magics.errors import ConfigError
 from kimi_magics.notebook.cost_reading import Reading, read_receipts
@@ -155,13 +155,15 @@ def _figures(sums: Sequence[Sum]) -> list[str]:
 def _notes(reading: Reading, totals: Sequence[Sum]) -> list[str]:
     """Return what is to be told beside the figures."""
     found, notes = reading.found, []
-    if not found.receipts and reading.notebooks:
+    if not found.receipts and not found.replays and reading.notebooks:
         notes.append(f"no receipt in {_count(reading.notebooks, 'notebook')}")
     elif reading.without:
         named = ", ".join(reading.without[:_MOST_NAMES])
         rest = len(reading.without) - _MOST_NAMES
         more = f" and {rest:,} more" if rest > 0 else ""
         notes.append(f"without receipts: {named}{more}")
+    if found.replays:
+        notes.append(_note_replays(found.replays))
     if estimated := sum(one.estimated for one in totals):
         notes.append(f"≈ {_count(estimated, 'call')} with figures that are estimated: the answer was cut short")
     if found.copies:
@@ -177,6 +179,17 @@ def _notes(reading: Reading, totals: Sequence[Sum]) -> list[str]:
     return notes
 
 
+def _note_replays(replays: Sequence[Replay]) -> str:
+    """Return what is to be told of answers that were replayed."""
+    costs: dict[str, Decimal] = {}
+    for one in replays:
+        if one.cost is not None:
+            costs[one.currency] = costs.get(one.currency, Decimal(0)) + one.cost
+    first = " + ".join(format_money(cost, currency) for currency, cost in costs.items())
+    said = f"{_count(len(replays), 'answer')} replayed, at no cost"
+    return f"{said}; when billed: {first}" if first else said
+
+
 def _facts(
     order: Order, reading: Reading, rows: Sequence[Sum], totals: Sequence[Sum], most: Budget | None
 ) -> dict[str, Any]:
@@ -187,6 +200,15 @@ def _facts(
         "notebooks": reading.notebooks,
         "without_receipts": reading.without,
         "copies": [{"notebook": one.notebook, "cell": one.cell} for one in found.copies],
+        "replayed": [
+            {
+                "notebook": one.notebook,
+                "cell": one.cell,
+                "cost": None if one.cost is None else f"{one.cost:f}",
+                "currency": one.currency,
+            }
+            for one in found.replays
+        ],
         "changed": [{"notebook": one.notebook, "cell": one.cell} for one in found.changed],
         "unreadable_receipts": [
             {"notebook": flaw.notebook, "cell": flaw.cell, "reason": flaw.reason} for flaw in found.flaws

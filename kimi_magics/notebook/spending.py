@@ -373,6 +373,7 @@ def outcome_of(reply: Reply) -> Outcome:
         price=reply.price,
         model=reply.model,
         steps=reply.steps - (reply.replayed.steps if reply.replayed else 0),
+        retries=reply.retries,
         finish_reason=reply.finish_reason or "",
         request_id=reply.request_id or "",
         seconds=reply.seconds,

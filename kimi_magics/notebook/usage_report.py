@@ -183,7 +183,10 @@ _MOST_CALLS = 50
 def _report_calls(session: Session, form: str, calls: Sequence[Call]) -> Any:
     """Show each call, what was expected of its prompt beside what was billed."""
     if form != "table":
-        rows = [_call_facts(call) | {"expected_tokens": call.expected_tokens, "steps": call.steps} for call in calls]
+        rows = [
+            _call_facts(call) | {"expected_tokens": call.expected_tokens, "steps": call.steps, "retries": call.retries}
+            for call in calls
+        ]
         return give(form, rows, _RECEIPT_FIELDS)
     headers = ["time", "model", "notebook", "expected", "billed", "cached", "completion", "cost"]
     shown = [_call_row(call) for call in calls[-_MOST_CALLS:]]
@@ -240,7 +243,7 @@ _SUM_FIELDS = [
 
 
 #: What each call was taken to have before it was sent stands beside what was billed.
-_RECEIPT_FIELDS = [*_CALL_FIELDS, "expected_tokens", "steps"]
+_RECEIPT_FIELDS = [*_CALL_FIELDS, "expected_tokens", "steps", "retries"]
 _MONEY = ("cost", "balance", "fell", "counted", "elsewhere")
 
 

@@ -151,6 +151,21 @@ def test_costs_that_are_unknown_or_estimated_are_told(ran: Any) -> None:
     assert ran("b.ipynb", "--json").facts["rows"][0]["cost"] is None
 
 
+def test_what_was_replayed_is_no_call_and_told_with_what_it_cost_once(ran: Any, tmp_path: Path) -> None:
+    nothing = {"prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0, "estimated": False}
+    replayed = receipt("0", usage=nothing, replayed={"cost": "0.25", "currency": "USD", "date": "2026-11-20"})
+    partly = receipt("0.10", replayed={"cost": "0.25", "currency": "USD", "date": "2026-11-20"})
+    forged = receipt("0", usage=nothing, replayed={"cost": "lots", "currency": "USD"})
+    path = write(tmp_path / "a.ipynb", cell(receipt("0.25")), cell(replayed, replayed), cell(partly), cell(forged))
+    shown = ran(path)
+    assert shown.row("kimi-k2.6")[-5:] == ["2", "2,000", "400", "100", "$0.3500"]
+    assert "2 answers replayed, at no cost; when billed: $0.5000" in shown.out
+    assert "cell 3: a receipt that cannot be read, its cost is no amount" in shown.out
+    facts = ran(path, "--json").facts
+    assert facts["replayed"] == [{"notebook": str(path), "cell": 1, "cost": "0.25", "currency": "USD"}] * 2
+    assert ran(write(tmp_path / "b.ipynb", cell(replayed)), "--max", "0.001").code == 0
+
+
 def test_a_call_counts_once_wherever_it_was_copied_to(ran: Any) -> None:
     paid = receipt("0.25", request_id="cmpl-0123456789abcdef")
     write(Path("a.ipynb"), cell(paid), cell(paid, paid))

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from PIL import Image
 
 from kimi_magics.core.usage import format_money
 from kimi_magics.errors import BudgetError, ConfigError, MagicLineError
-from kimi_magics.sandbox import Fault, Sandbox
+from kimi_magics.sandbox import PRESETS, Fault, Sandbox
 
 FIELDS = [
     "time",
@@ -45,6 +46,14 @@ def table(cells: Any, line: str = "") -> list[str]:
 
 
 # ---------------------------------------------------------------- rows
+
+
+def test_a_row_tells_how_often_its_requests_were_sent_again(cells: Any, sandbox: Sandbox) -> None:
+    cells.run("%%kimi --max-tokens 20\nHello")
+    sandbox.fault(replace(PRESETS["overloaded"], times=2))
+    cells.run("%%kimi --max-tokens 20\nHello again")
+    rows = usage(cells, "--by call")
+    assert [row["retries"] for row in rows] == [0, 2]
 
 
 def test_each_call_is_an_object_with_what_was_billed_oldest_first(cells: Any, sandbox: Sandbox) -> None:
