@@ -54,10 +54,16 @@ def test_tab_offers_what_may_stand_there(cells: Any, line: str, expected: list[s
     [
         ("%kimi_usage ", ["all", "month", "today", "week"]),
         ("%kimi_usage t", ["today"]),
-        ("%kimi_usage --by ", ["cell", "day", "model", "notebook"]),
+        ("%kimi_usage --by ", ["call", "cell", "day", "model", "notebook"]),
         ("%kimi_usage week --by=m", ["--by=model"]),
         ("%kimi_usage --by day w", ["week"]),
-        ("%kimi_usage month --", ["--by", "--csv", "--df", "--help", "--json", "--plot", "--reprice"]),
+        (
+            "%kimi_usage month --",
+            [
+                *("--balance", "--by", "--csv", "--df", "--drift", "--help"),
+                *("--json", "--limits", "--plot", "--reprice"),
+            ],
+        ),
         ("%kimi_budget ", ["off"]),
         ("%kimi_budget --", ["--help", "--json", "--save"]),
         ("%kimi_budget --save o", ["off"]),
