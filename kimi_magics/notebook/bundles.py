@@ -31,7 +31,8 @@ _DETAIL_STYLE = (
     "margin: 4px 0 4px 14px; padding: 4px 8px; max-height: 20em; overflow: auto; white-space: pre-wrap;"
     " overflow-wrap: anywhere; border-left: 3px solid var(--jp-border-color2, #bdbdbd); font-size: 0.95em"
 )
-# In a result `$1 … $2` is money: no front end shall make a formula of it.
+# Our small print has amounts, as in `$1 … $2`, and so may what a tool or the host says: no front end shall make a
+# formula of that.
 _NO_FORMULAS = "mathjax_ignore tex2jax_ignore"
 
 
@@ -40,7 +41,7 @@ def answer_bundle(reply: Reply) -> Bundle:
     if reply.text or not reply.thinking:
         return {"text/markdown": safe_markdown(reply.text).strip(), "text/plain": reply.text}
     text = f"thinking …\n{reply.thinking}"
-    body = f'<div style="{_FOOTER_STYLE}">{_as_html(reply.thinking.strip())}</div>'
+    body = _as_small_print(reply.thinking.strip())
     return {"text/plain": text, "text/html": f"<details open><summary>Thinking</summary>{body}</details>"}
 
 
@@ -81,7 +82,11 @@ _MOST_REMARK = 300
 
 def small_bundle(text: str) -> Bundle:
     """Return a remark of ours, in small print."""
-    return {"text/plain": text, "text/html": f'<div style="{_FOOTER_STYLE}">{_as_html(text)}</div>'}
+    return {"text/plain": text, "text/html": _as_small_print(text)}
+
+
+def _as_small_print(text: str) -> str:
+    return f'<div class="{_NO_FORMULAS}" style="{_FOOTER_STYLE}">{_as_html(text)}</div>'
 
 
 def _row_as_html(row: ToolRow) -> str:

@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class Gauge:
         #: Whether pages are known to be absent: nobody came who was called.
         self._has_no_page = False
         self._latest: dict[tuple[str, str], int] = {}
+        # Totals are told by the thread that runs a cell and by others: none may tell what another has outdated.
+        self._telling = threading.Lock()
         self._quick = _Workers(shell, 1)
         self._slow = _Workers(shell, _ASKERS)
         self._parents = LatestParents(shell)
@@ -116,7 +118,7 @@ class Gauge:
         self._has_no_page = False
         if len(self._pages) > _MOST_PAGES:
             self._pages.pop(next(iter(self._pages))).close()
-        self._quick.do(lambda: page.send({"op": "settings", **self._settings()}))
+        self._quick.do(lambda: self._send_settings([page]))
         self._questions.welcome(page)
 
     def _forget(self, page: Any) -> None:
@@ -183,7 +185,7 @@ class Gauge:
     def tell_settings(self) -> None:
         """Tell every page the settings and totals as they are now."""
         if self._pages:
-            self._quick.do(lambda: self._tell_all({"op": "settings", **self._settings()}))
+            self._quick.do(self._send_settings)
 
     def tell_run(self, reply: Reply, *, cell: str | None, expected: int) -> None:
         """Tell every page what a run took, beside the `expected` prompt tokens; `cell` is the cell's id."""
@@ -191,11 +193,14 @@ class Gauge:
             return
         if cell and (reply.has_usage or reply.is_replayed):
             self._tell_all(run_message(reply, cell=cell, expected=expected, budget=_find_budget(self._session())))
-        self._tell_all({"op": "settings", **self._settings()})
+        self._send_settings()
 
-    def _settings(self) -> Message:
+    def _send_settings(self, pages: Iterable[Any] | None = None) -> None:
         session = self._session()
-        return {"gauge": session.config.get("gauge"), "totals": totals_message(session)}
+        with self._telling:
+            message = {"op": "settings", "gauge": session.config.get("gauge"), "totals": totals_message(session)}
+            for page in list(self._pages.values()) if pages is None else pages:
+                page.send(message)
 
     def insert_cell(self, source: str) -> bool:
         """Ask a page to insert a cell below the active one; False when no page is there."""

@@ -371,7 +371,11 @@ def _read_value(name: str, text: str, *, where: str = "") -> Any:
         is_python_s = str(error).startswith(("invalid literal", "could not convert"))
         reason = "is not a number" if is_python_s else str(error)
         shown = _CREDENTIALS.sub("//…@", text)
-        raise ConfigError(f"{name}={shown}{where}: the value {reason}", remedy=f"{name}: {setting.help}") from None
+        # As other tools take them: two settings, one after the other.
+        alone = "set one in each line; " if any(f" {other}=" in text for other in _BY_NAME) else ""
+        raise ConfigError(
+            f"{name}={shown}{where}: the value {reason}", remedy=f"{alone}{name}: {setting.help}"
+        ) from None
 
 
 def read_price(text: str) -> Price:

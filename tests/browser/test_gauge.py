@@ -121,6 +121,9 @@ def test_an_answer_that_is_kept_is_told_before_its_run_and_costs_nothing(
     notebook.run(index)
     notebook.wait_until_done(index)
     after = notebook.wait_for_gauge(index, "billed")
+    # Two amounts in a line are no formula, which would have another text.
+    notebook.wait_for_output(index, r"replayed · \$0 · first \$0\.\d+ on ")
+    notebook.screenshot("gauge-replayed")
 
     assert re.fullmatch(r"≈? ?\d+ tokens · replayed · \$0 · first \$0\.\d+ on \d{4}-\d\d-\d\d", before)
     assert re.fullmatch(r"replayed · \$0 · first \$0\.\d+ on \d{4}-\d\d-\d\d", after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -27,7 +28,13 @@ from kimi_magics.core.prompt import Prompt
 from kimi_magics.core.reply import Reply
 from kimi_magics.core.usage import Price, Usage
 from kimi_magics.errors import ReplyBrokenError
-from kimi_magics.notebook.bundles import describe_upload, footer_bundle
+from kimi_magics.notebook.bundles import (
+    answer_bundle,
+    describe_upload,
+    footer_bundle,
+    small_bundle,
+    thinking_bundle,
+)
 from kimi_magics.notebook.footer import explain_finish, format_footer
 from kimi_magics.notebook.views import MarkdownView, PlainView, choose_view
 
@@ -438,3 +445,10 @@ def test_why_an_answer_was_asked_for_again_stays_below_it() -> None:
     bundle = footer_bundle(reply, None, has_footer=True)
     assert bundle is not None
     assert bundle["text/plain"].startswith("asked again: no JSON\n")
+
+
+def test_amounts_in_small_print_are_no_formulas() -> None:
+    reply = Reply("m")
+    reply.add(ThinkingDelta("from $1 to $2"))
+    for bundle in (answer_bundle(reply), thinking_bundle(reply.thinking), small_bundle("$0 · first $0.0021")):
+        assert re.search(r'<div class="mathjax_ignore tex2jax_ignore"[^>]*>[^<]*\$[^<]*\$', bundle["text/html"])

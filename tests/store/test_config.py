@@ -82,6 +82,14 @@ def test_a_bad_setting_is_refused_and_changes_nothing(
     assert not config.path.exists()
 
 
+def test_two_settings_in_a_line_are_told_to_be_two_lines(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="set one in each line; cache: on: "):
+        Config(tmp_path).set("cache", "on view=plain")
+    with pytest.raises(ConfigError) as caught:
+        Config(tmp_path).set("cache", "always")
+    assert "each line" not in str(caught.value)
+
+
 @pytest.mark.parametrize("content", ["model = ", "model = \xff", 'max_tokens = "many"'])
 def test_a_damaged_file_is_named_and_never_written_over(tmp_path: Path, content: str) -> None:
     path = tmp_path / "config.toml"
