@@ -60,6 +60,7 @@ _IN_FLIGHT = (
 )
 _INSERT_REQUEST = insert(requests)
 _END_REQUEST = update(requests).where(requests.c.key == bindparam("of_key"), requests.c.lease > 0)
+_DROP_REQUEST = delete(requests).where(requests.c.key == bindparam("of_key"), requests.c.lease > 0)
 _RENEW_REQUEST = update(requests).where(requests.c.key == bindparam("of_key"), requests.c.lease > 0)
 _FORGET = delete(requests).where(_IS_OURS, requests.c.sent < bindparam("before"))
 _LIMITS = select(limits.c.kind, limits.c.value, limits.c.learned).where(limits.c.account == bindparam("of_account"))
@@ -88,10 +89,11 @@ class Queue:
         self._account = account
         self._minute = minute
 
-    def try_to_go(self, key: str, tokens: int, stated: RateLimits) -> Hold | None:
+    def try_to_go(self, key: str, tokens: int, stated: RateLimits, *, is_invited: bool = False) -> Hold | None:
         """Take the turn of the request `key`, or return why it must wait; it keeps its place in the row then.
 
-        The `stated` limits go before those that the host named.
+        The `stated` limits go before those that the host named. The host knows better than we when one `is_invited`:
+        it refused it, and said when to try again.
         """
         ours = {"of_account": self._account}
         latest = self._now + int((_LONGEST_PAUSE + WAITING_LEASE_SECONDS) * _SECOND)
@@ -99,6 +101,8 @@ class Queue:
         place = self._keep_place(key)
         ahead = self._connection.execute(_AHEAD, {**ours, "before_id": place}).scalar_one()
         learned, _ = self._learned()
+        if is_invited:
+            learned = RateLimits(concurrency=learned.concurrency)
         allowed = stated.over(learned)
         traffic = self._traffic(ahead, with_day=allowed.tpd is not None)
         hold = find_hold(allowed, traffic, tokens, minute=self._minute)
@@ -127,13 +131,19 @@ class Queue:
         )
         self._connection.execute(_FORGET, {"of_account": self._account, "before": self._now - _DAY})
 
-    def end(self, key: str, *, again_after: float | None, counted: datetime | None = None) -> None:
+    def end(
+        self, key: str, *, again_after: float | None, counted: datetime | None = None, is_refused: bool = False
+    ) -> None:
         """Note that a request ended; one that is tried again, after so many seconds, comes before later ones then.
 
-        Its minute begins when the host `counted` it, which it has when it answers: the way there may take long.
+        Its minute begins when the host `counted` it, which it has when it answers: the way there may take long. One
+        that `is_refused` for the limits has taken nothing of them.
         """
-        values = {"sent": int(counted.timestamp() * _SECOND)} if counted else {}
-        self._connection.execute(_END_REQUEST, {"of_key": key, "lease": 0, **values})
+        if is_refused:
+            self._connection.execute(_DROP_REQUEST, {"of_key": key})
+        else:
+            values = {"sent": int(counted.timestamp() * _SECOND)} if counted else {}
+            self._connection.execute(_END_REQUEST, {"of_key": key, "lease": 0, **values})
         if again_after is None:
             self._connection.execute(_DELETE_TICKET, {"of_key": key})
         else:

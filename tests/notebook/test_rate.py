@@ -94,7 +94,7 @@ def test_a_limit_is_learnt_from_a_refusal_and_shown(cells: Any, start: Start, on
     assert count_sent(one_at_a_time) == 3
     limits = look(cells, "%kimi_usage --limits --json")
     assert limits["learned"] == {"concurrency": 1, "rpm": None, "tpm": None, "tpd": None}
-    assert limits["used"]["rpm"] == 3
+    assert limits["used"]["rpm"] == 2
     assert limits["used"]["concurrency"] == limits["waiting"] == 0
 
 

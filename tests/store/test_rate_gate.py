@@ -136,6 +136,60 @@ def test_a_limit_is_learnt_from_a_refusal_and_forgotten_after_a_while(account: A
     assert ask(account.enter()) is None
 
 
+def test_one_that_was_refused_goes_when_the_host_said(account: Account, clock: Clock) -> None:
+    for _ in range(2):
+        turn = account.enter()
+        assert ask(turn) is None
+        turn.leave()
+    refused = account.enter()
+    for _ in range(7):
+        assert ask(refused) is None
+        refused.end(refuse("rpm", 2), again_after=1.0)
+        clock.go(seconds=1)
+    held = ask(account.enter())
+    assert held is not None
+    assert held.seconds == pytest.approx(53, abs=0.5)
+    assert ask(refused) is None
+
+
+def test_limits_that_the_user_stated_hold_also_for_one_that_was_refused(account: Account, clock: Clock) -> None:
+    account.limits = RateLimits(rpm=1)
+    turn = account.enter()
+    assert ask(turn) is None
+    turn.leave()
+    clock.go(seconds=61)
+    refused, other = account.enter(), account.enter()
+    assert ask(refused) is None
+    refused.end(refuse("rpm", 1), again_after=1.0)
+    clock.go(seconds=1)
+    assert ask(other) is None, "a refused request took nothing"
+    held = ask(refused)
+    assert held is not None
+    assert held.seconds == pytest.approx(60, abs=0.5)
+
+
+def test_one_that_was_refused_waits_while_as_many_are_under_way_as_may_be(account: Account, clock: Clock) -> None:
+    running, refused = account.enter(), account.enter()
+    assert [ask(running), ask(refused)] == [None, None]
+    refused.end(refuse("concurrency", 1), again_after=1.0)
+    clock.go(seconds=1)
+    held = ask(refused)
+    assert held is not None
+    assert held.reason == "1 request at a time"
+    running.leave()
+    assert ask(refused) is None
+
+
+def test_one_that_failed_for_another_reason_is_not_let_past_the_limits(account: Account, clock: Clock) -> None:
+    turn = account.enter()
+    assert ask(turn) is None
+    turn.end(refuse("rpm", 1, wait=None), again_after=1.0)
+    assert ask(turn) is None
+    turn.end(OverloadedError("busy", status=429, wait_seconds=1.0), again_after=1.0)
+    clock.go(seconds=1)
+    assert ask(turn) is not None
+
+
 def test_all_kernels_keep_the_wait_that_the_host_asks_of_one(account: Account, clock: Clock) -> None:
     refused = account.enter()
     assert ask(refused) is None
