@@ -65,7 +65,7 @@ def test_each_call_is_listed_with_what_was_expected_beside_what_was_billed(cells
     cells.run(f"%%kimi --max-tokens 20\n{LESSONS[0]}")
     (row,) = json.loads(cells.run("%kimi_usage --by call --json").stdout)
     (plain,) = json.loads(cells.run("%kimi_usage --json").stdout)
-    assert row == plain | {"expected_tokens": row["expected_tokens"], "steps": 1}
+    assert row == plain | {"expected_tokens": row["expected_tokens"], "steps": 1, "retries": 0}
     assert row["expected_tokens"] < row["prompt_tokens"]
     (read,) = csv.DictReader(io.StringIO(cells.run("%kimi_usage --by call --csv").stdout))
     assert (read["expected_tokens"], read["prompt_tokens"]) == (str(row["expected_tokens"]), str(row["prompt_tokens"]))
