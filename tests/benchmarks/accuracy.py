@@ -136,6 +136,21 @@ def _split_halves(texts: list[str]) -> tuple[list[str], list[str]]:
     return texts[::2], texts[1::2]
 
 
+#: What else is installed, as for charts, shall not change what is judged.
+_EXTENSIONS = ("@jupyter-notebook", "@jupyter-widgets", "jupyterlab_pygments", "kimi-magics")
+
+
+def find_schemas() -> list[Path]:
+    """Return the files of JSON that the front ends install, and this project."""
+    root = Path(sys.prefix, "share", "jupyter")
+    extensions = root / "labextensions"
+    return sorted(
+        path
+        for path in root.rglob("*.json")
+        if not path.is_relative_to(extensions) or path.relative_to(extensions).parts[0] in _EXTENSIONS
+    )
+
+
 @cache
 def read_texts() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Return the texts that are learnt from and those that are judged, by kind."""
@@ -151,8 +166,7 @@ def read_texts() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     pools["code"] = _split_halves([source[:60_000] for source in modules])
     docstrings = [["\n\n".join(read_docstrings(source))] for source in modules]
     pools["English"] = _split_halves([text for texts in docstrings for text in texts if len(text) > 400])
-    schemas = sorted(Path(sys.prefix, "share", "jupyter").rglob("*.json"))
-    pools["JSON"] = _split_halves([path.read_text("utf-8")[:40_000] for path in schemas])
+    pools["JSON"] = _split_halves([path.read_text("utf-8")[:40_000] for path in find_schemas()])
     learnt, judged = ({kind: pool[half] for kind, pool in pools.items()} for half in (0, 1))
     return learnt, judged
 

@@ -56,6 +56,8 @@ def shell() -> Iterator[InteractiveShell]:
     if "kimi_magics" in shell.extension_manager.loaded:
         shell.run_line_magic("unload_ext", "kimi_magics")
     atexit.unregister(shell.atexit_operations)
+    # Else it collects all garbage of the process, which takes longer than most tests.
+    shell.displayhook.do_full_cache = False
     shell.atexit_operations()
     InteractiveShell.clear_instance()
 
