@@ -156,6 +156,12 @@ def has_subshells(shell: Any) -> bool:
     return bool(getattr(getattr(shell, "kernel", None), "_supports_kernel_subshells", False))
 
 
+def find_main_loop(shell: Any) -> Callable[[Callable[[], None]], object] | None:
+    """Return what has a job done on the main thread between two cells; None without a kernel, as in a terminal."""
+    loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
+    return getattr(loop, "add_callback", None)
+
+
 def interrupt_main_thread() -> None:
     """Raise KeyboardInterrupt in the main thread, also where it waits for the network."""
     if hasattr(signal, "pthread_kill"):

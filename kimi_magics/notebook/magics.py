@@ -89,9 +89,10 @@ class KimiMagics(Magics):
         """What is kept between cells; made, with its imports, at the first use."""
         with self._making:  # a cell and the gauge may need it at the same time
             if self._session is None:
+                from kimi_magics.notebook.comms import find_main_loop
                 from kimi_magics.notebook.session import Session
 
-                self._session = Session(notebook=self._find_notebook)
+                self._session = Session(notebook=self._find_notebook, run_on_main=find_main_loop(self._shell))
             return self._session
 
     @property

@@ -38,6 +38,7 @@ from kimi_magics.notebook.values import write_value
 from kimi_magics.store.alts import AltStore
 from kimi_magics.store.catalog import load_catalog
 from kimi_magics.store.config import Config
+from kimi_magics.store.database import RunOnMain
 from kimi_magics.store.prices import find_price, is_loaded, prefetch
 from kimi_magics.store.rate_gate import RateGate
 from kimi_magics.store.replays import Replays
@@ -81,8 +82,14 @@ def _name_extras(prompt: Prompt) -> str:
 class Session:
     """One kernel's link to the API; made at the first use of a magic."""
 
-    def __init__(self, config: Config | None = None, *, notebook: Callable[[], str] = lambda: "") -> None:
-        """Take the settings, and what names the notebook that is open now, or nothing."""
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        notebook: Callable[[], str] = lambda: "",
+        run_on_main: RunOnMain | None = None,
+    ) -> None:
+        """Take the settings, what names the notebook that is open now (or nothing), what runs a job between cells."""
         self.config = config or Config()
         self.catalog = load_catalog()
         #: What the host itself said of its models, by name.
@@ -94,7 +101,7 @@ class Session:
         self.alts = AltStore()
         #: What only the user can do something about, to be told below the next answer.
         self._notices: list[str] = []
-        self.spending = Spending(self.config, notebook=notebook, tell=self._notices.append)
+        self.spending = Spending(self.config, notebook=notebook, tell=self._notices.append, run_on_main=run_on_main)
         #: The answers that are kept, to be replayed.
         self.replays = Replays(limit_bytes=self._find_cache_bytes, tell=self._notices.append)
         self.balances = Balances(

@@ -42,8 +42,9 @@ from kimi_magics.errors import (
 )
 from kimi_magics.notebook.asking import NobodyToAskError, ask_yes
 from kimi_magics.store.config import Config
+from kimi_magics.store.database import RunOnMain, load_soon
 from kimi_magics.store.interrupts import uninterrupted
-from kimi_magics.store.ledger import Ledger, prefetch
+from kimi_magics.store.ledger import Ledger
 from kimi_magics.store.ledger_values import Entry, Outcome, Reservation
 
 #: What the host did not take was not billed; nor what never reached it, as when the user interrupted before: of a
@@ -127,7 +128,7 @@ class Spending:
     """The budgets of one kernel over the ledger that it shares with others.
 
     `notebook` names the notebook of the kernel, or nothing; `tell` is given one sentence when the ledger cannot be
-    used.
+    used; `run_on_main` has a job done on the main thread when no cell runs.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Spending:
         notebook: Callable[[], str] = lambda: "",
         tell: Callable[[str], None] = lambda _text: None,
         ledger: Ledger | None = None,
+        run_on_main: RunOnMain | None = None,
     ) -> None:
         self._config = config
         self.notebook = notebook
@@ -144,7 +146,8 @@ class Spending:
         self._ledger = ledger
         self._ledger_for = "file"
         self._is_given = ledger is not None
-        self._has_prefetched = False
+        self._run_on_main = run_on_main
+        self._expects_call = False
         self._lock = threading.Lock()
         self.session = uuid.uuid4().hex
 
@@ -162,9 +165,9 @@ class Spending:
 
     def expect_call(self) -> None:
         """Make ready in the background what the first call needs: somebody writes a prompt."""
-        if not self._has_prefetched:
-            self._has_prefetched = True
-            prefetch()
+        if not self._expects_call:
+            self._expects_call = True
+            load_soon(self._run_on_main)
 
     def close(self) -> None:
         """Let the database go."""

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kimi_magics.core.budget import Budget, Demand, Grant, Refusal, Standing, decide
 from kimi_magics.errors import KimiError
 from kimi_magics.store.config import find_home
+from kimi_magics.store.database import load
 from kimi_magics.store.interrupts import uninterrupted
 from kimi_magics.store.ledger_values import Entry, Outcome, Reservation
 
@@ -52,15 +53,6 @@ def find_user() -> str:
 def now() -> datetime:
     """Return the time, with the offset of the local zone."""
     return datetime.now().astimezone()
-
-
-def prefetch() -> None:
-    """Import in the background what the database needs: it takes longer than all else that a first call waits for."""
-    threading.Thread(target=_import_database, name="kimi-ledger-import", daemon=True).start()
-
-
-def _import_database() -> None:
-    from kimi_magics.store import ledger_books  # noqa: F401 — so that the first call finds it there
 
 
 class Ledger:
@@ -104,6 +96,7 @@ class Ledger:
             return "memory"
         if self._url is None:
             return str(self.path)
+        load()
         from kimi_magics.store.ledger_tables import read_url
 
         return read_url(self._url).render_as_string(hide_password=True)
@@ -204,6 +197,7 @@ class Ledger:
         return self._do(change, is_writing=True)
 
     def _do(self, job: Callable[[Books], _Result], *, is_writing: bool) -> _Result:
+        load()
         from sqlalchemy.exc import SQLAlchemyError
 
         from kimi_magics.store.ledger_books import Books

@@ -80,9 +80,9 @@ class RateGate:
         self._change(ledger, change)
 
     def _change(self, ledger: Ledger, job: Callable[[Queue], _Result]) -> _Result:
-        from kimi_magics.store.ledger_queue import Queue
-
         def change(connection: Connection, moment: datetime) -> _Result:
+            from kimi_magics.store.ledger_queue import Queue
+
             return job(Queue(connection, moment, self._account, minute=self._minute))
 
         return ledger.change(change)

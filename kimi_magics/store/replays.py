@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kimi_magics.core.events import Replayed
 from kimi_magics.store.config import find_home
+from kimi_magics.store.database import load
 from kimi_magics.store.interrupts import uninterrupted
 from kimi_magics.store.ledger import now
 from kimi_magics.store.replays_values import Answer
@@ -176,6 +177,7 @@ class Replays:
         """Return what a job finds; None when the file cannot be used."""
         if self.trouble:
             return None
+        load()
         from sqlalchemy.exc import SQLAlchemyError
 
         from kimi_magics.store.ledger_tables import writer
