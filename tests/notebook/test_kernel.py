@@ -197,3 +197,29 @@ def test_a_bug_keeps_its_traceback_and_shows_no_key(start: Callable[[Sandbox], K
     assert error["ename"] == "TypeError"
     assert "session.py" in shown
     assert "qqqqqqqq" not in shown
+
+
+def test_a_draft_that_a_thread_judges_has_the_database_imported_between_two_cells(
+    start: Callable[[Sandbox], Kernel], sandbox: Sandbox
+) -> None:
+    kernel = start(sandbox)
+    kernel.run("""
+        import sys, threading, time
+        importers = set()
+        class Finder:
+            def find_spec(name, *_):
+                if name.startswith("sqlalchemy"):
+                    importers.add(threading.current_thread().name)
+        sys.meta_path.insert(0, Finder)
+        drafts = get_ipython().magics_manager.registry["KimiMagics"].drafts
+        thread = threading.Thread(target=lambda: drafts.report("%%kimi\\nHello", may_ask=False))
+        thread.start()
+        thread.join()
+        time.sleep(0.3)
+        during = set(importers)
+    """)
+    deadline = time.monotonic() + SECONDS
+    while (importers := kernel.value("importers")) == "set()" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert kernel.value("during") == "set()"
+    assert importers == "{'MainThread'}"
