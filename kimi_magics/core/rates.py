@@ -74,6 +74,10 @@ class RateLimits:
             others, **{one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
         )
 
+    def without(self, others: RateLimits) -> RateLimits:
+        """Return these limits where the others say nothing."""
+        return replace(self, **{kind: None for kind in KINDS if getattr(others, kind) is not None})
+
 
 NO_LIMITS = RateLimits()
 
@@ -92,6 +96,21 @@ class Traffic:
     day_tokens: int = 0
     ahead: int = 0
     pause_seconds: float = 0.0
+
+    def with_room(self, limits: RateLimits, tokens: int, *, asked: float) -> Traffic:
+        """Return the traffic that counts once the host has said that a request of so many tokens may come.
+
+        It was `asked` so many seconds ago, and knew what was sent before: of that, no more counts than leaves room.
+        What was sent later, by others that were told the same, may have taken the room.
+        """
+        known = [one for one in self.sent if one[0] >= asked]
+        later = [one for one in self.sent if one[0] < asked]
+        while known and (
+            (limits.rpm is not None and len(known) >= limits.rpm)
+            or (limits.tpm is not None and sum(one for _, one in known) + tokens > limits.tpm)
+        ):
+            del known[0]
+        return replace(self, sent=known + later)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,11 +89,11 @@ class Queue:
         self._account = account
         self._minute = minute
 
-    def try_to_go(self, key: str, tokens: int, stated: RateLimits, *, is_invited: bool = False) -> Hold | None:
+    def try_to_go(self, key: str, tokens: int, stated: RateLimits, *, invited: datetime | None = None) -> Hold | None:
         """Take the turn of the request `key`, or return why it must wait; it keeps its place in the row then.
 
-        The `stated` limits go before those that the host named. The host knows better than we when one `is_invited`:
-        it refused it, and said when to try again.
+        The `stated` limits go before those that the host named. It knows better than we do when a request is
+        `invited`: at that moment it was sent, to be refused and told when to try again.
         """
         ours = {"of_account": self._account}
         latest = self._now + int((_LONGEST_PAUSE + WAITING_LEASE_SECONDS) * _SECOND)
@@ -101,11 +101,13 @@ class Queue:
         place = self._keep_place(key)
         ahead = self._connection.execute(_AHEAD, {**ours, "before_id": place}).scalar_one()
         learned, _ = self._learned()
-        if is_invited:
-            learned = RateLimits(concurrency=learned.concurrency)
-        allowed = stated.over(learned)
+        allowed = stated.over(learned if invited is None else RateLimits(concurrency=learned.concurrency))
         traffic = self._traffic(ahead, with_day=allowed.tpd is not None)
         hold = find_hold(allowed, traffic, tokens, minute=self._minute)
+        if hold is None and invited is not None:
+            named = RateLimits(rpm=learned.rpm, tpm=learned.tpm).without(stated)
+            asked = (self._moment - invited).total_seconds()
+            hold = find_hold(named, traffic.with_room(named, tokens, asked=asked), tokens, minute=self._minute)
         if hold is None:
             self.go(key, tokens)
         return hold

@@ -1,8 +1,8 @@
 """The turns of an account's requests, one row for all kernels of a user.
 
 The promise: as far as the limits are known, no request goes that the host would refuse for them; who came first goes
-first, one that the host refused goes when it said, and a kernel that dies or hangs holds nobody up for longer than its
-lease.
+first, one that the host refused goes when it said, where no other has taken its place, and a kernel that dies or hangs
+holds nobody up for longer than its lease.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class RateGate:
         """Return what is known of the account now."""
         return self._change(self._ledger(), lambda queue: queue.look())
 
-    def try_to_go(self, ledger: Ledger, key: str, tokens: int, *, is_invited: bool) -> Hold | None:
-        """Take the turn of a request, or return why it must wait; `is_invited` as for `Queue.try_to_go`."""
+    def try_to_go(self, ledger: Ledger, key: str, tokens: int, *, invited: datetime | None) -> Hold | None:
+        """Take the turn of a request, or return why it must wait; `invited` as for `Queue.try_to_go`."""
         limits = self._limits()
         if limits is None:  # switched off while it waited
             return self._change(ledger, lambda queue: queue.go(key, tokens))
-        return self._change(ledger, lambda queue: queue.try_to_go(key, tokens, limits, is_invited=is_invited))
+        return self._change(ledger, lambda queue: queue.try_to_go(key, tokens, limits, invited=invited))
 
     def end(
         self, ledger: Ledger, key: str, error: CallError | None, *, again_after: float | None, counted: datetime | None
@@ -96,16 +96,21 @@ class _Turn:
         self._key = uuid.uuid4().hex
         #: Whether there is something of it in the ledger.
         self._is_there = False
-        #: Whether the host said when to try again.
-        self._is_invited = False
+        self._asked: datetime | None = None
+        #: When the try began to which the host said when to come again.
+        self._invited: datetime | None = None
         self._counted: datetime | None = None
 
     def wait(self) -> Iterator[Hold]:
         """Yield why the request must wait, until it is its turn (the protocol of `core.ports.Turn`)."""
         self._is_there, self._counted = True, None
-        while hold := self._gate.try_to_go(self._ledger, self._key, self._tokens, is_invited=self._is_invited):
+        while hold := self._try_to_go():
             yield hold
         self._ledger.keep_request(self._key)
+
+    def _try_to_go(self) -> Hold | None:
+        self._asked = self._ledger.now()
+        return self._gate.try_to_go(self._ledger, self._key, self._tokens, invited=self._invited)
 
     def answered(self) -> None:
         """Note that the host begins to answer."""
@@ -116,7 +121,8 @@ class _Turn:
         self._ledger.drop_request(self._key)
         self._gate.end(self._ledger, self._key, error, again_after=again_after, counted=self._counted)
         self._is_there = again_after is not None
-        self._is_invited = isinstance(error, RateLimitError) and error.wait_seconds is not None
+        is_invited = isinstance(error, RateLimitError) and error.wait_seconds is not None
+        self._invited = self._asked if is_invited else None
 
     def leave(self) -> None:
         """Give the place to others."""

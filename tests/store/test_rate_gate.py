@@ -152,6 +152,51 @@ def test_one_that_was_refused_goes_when_the_host_said(account: Account, clock: C
     assert ask(refused) is None
 
 
+def test_of_those_that_were_refused_no_more_go_when_the_host_said_than_it_surely_has_room_for(
+    account: Account, clock: Clock
+) -> None:
+    for _ in range(2):
+        turn = account.enter()
+        assert ask(turn) is None
+        turn.leave()
+        clock.go(seconds=2)
+    both = account.enter(), account.enter()
+    for refused in both:
+        assert ask(refused) is None
+        clock.go(seconds=1)
+    for refused in both:
+        refused.end(refuse("rpm", 2), again_after=1.0)
+    clock.go(seconds=1)
+    assert ask(both[0]) is None
+    held = ask(both[1])
+    assert held is not None
+    assert held.reason == "2 requests a minute"
+    # The second of those that were answered: the first one's place was the one that the host spoke of.
+    assert held.seconds == pytest.approx(55, abs=0.5)
+    both[0].end(refuse("rpm", 2), again_after=1.0)
+    assert ask(both[1]) is not None, "the host asked all to wait"
+    clock.go(seconds=1)
+    assert ask(both[1]) is None, "nobody has taken the place"
+
+
+def test_tokens_that_others_took_are_not_there_for_one_that_was_refused(account: Account, clock: Clock) -> None:
+    turn = account.enter(tokens=80)
+    assert ask(turn) is None
+    turn.leave()
+    clock.go(seconds=1)
+    first, second = account.enter(tokens=60), account.enter(tokens=60)
+    assert [ask(first), ask(second)] == [None, None]
+    clock.go(seconds=1)
+    for refused in (first, second):
+        refused.end(refuse("tpm", 100), again_after=1.0)
+    clock.go(seconds=1)
+    assert ask(first) is None
+    held = ask(second)
+    assert held is not None
+    assert held.reason == "100 tokens a minute"
+    assert held.seconds == pytest.approx(60, abs=0.5)
+
+
 def test_limits_that_the_user_stated_hold_also_for_one_that_was_refused(account: Account, clock: Clock) -> None:
     account.limits = RateLimits(rpm=1)
     turn = account.enter()
